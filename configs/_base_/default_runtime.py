@@ -1,0 +1,25 @@
+"""Hooks, logging and seeds that all pretraining and probing configs share."""
+
+default_scope = 'mmpretrain'
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
+custom_hooks = [
+    dict(type='us3l_mm.EpochSeedHook'),
+    dict(type='mmdet.CheckInvalidLossHook', interval=50),  # a loss that is not finite is an error
+]
+env_cfg = dict(
+    cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl')
+)
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='mmengine.Visualizer', vis_backends=vis_backends)
+log_processor = dict(window_size=10)
+log_level = 'INFO'
+load_from = None
+resume = False
+randomness = dict(seed=0)
+model_wrapper_cfg = dict(type='us3l_mm.US3LDistributedDataParallel')

@@ -1,0 +1,5 @@
+"""Apply the compatibility layer before any test module imports ``mmcv.ops``."""
+
+from us3l_mm.compat import setup
+
+setup()

@@ -1,0 +1,118 @@
+"""What a checkpoint may hold besides tensors and plain containers, and reading it without running code.
+
+Since PyTorch 2.6 ``torch.load`` reads with ``weights_only=True`` by default and takes an allow-list. Before,
+that mode refuses to restore mmengine's HistoryBuffer and NumPy arrays whatever the list says, so those
+versions get an unpickler with the same allow-list instead. Obsolete with an mmengine that registers its
+types: none yet (mmengine 0.10.7).
+"""
+
+import codecs
+import collections
+import pickle
+import zipfile
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleParamScheduler
+
+HAS_ALLOW_LIST = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6)
+# Functions that mmengine's objects keep as attributes and that so get into its checkpoints.
+_METHODS = {
+    HistoryBuffer: ('min', 'max', 'mean', 'current'),
+    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
+}
+# Boolean, integers, floats, complex numbers, bytes and text. No object arrays: those can hold anything.
+_DTYPE_CODES = '?bhilqBHILQefdgFDGSU'
+
+
+def _allowed_attribute(owner: type, name: str) -> Callable:
+    """Stand in for ``getattr``, by which pickle stores methods: only those named above, nothing else."""
+    if not isinstance(owner, type) or name not in _METHODS.get(owner, ()):
+        raise pickle.UnpicklingError(f'Unsupported global: GLOBAL builtins.getattr of {owner!r}, {name!r}')
+    return getattr(owner, name)
+
+
+def allowed_globals() -> dict[str, Any]:
+    """Types and functions a checkpoint may name, by the full name that stands in the file."""
+    # Both spellings, so that files written with NumPy 1 and 2 load with either.
+    multiarray = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
+    allowed = {
+        f'numpy.{core}.multiarray.{function.__name__}': function
+        for core in ('core', '_core')
+        for function in multiarray
+    }
+    for code in _DTYPE_CODES:
+        dtype_class = type(np.dtype(code))
+        allowed[f'{dtype_class.__module__}.{dtype_class.__name__}'] = dtype_class
+    allowed.update({
+        'numpy.ndarray': np.ndarray,
+        'numpy.dtype': np.dtype,
+        '_codecs.encode': codecs.encode,
+        'builtins.getattr': _allowed_attribute,
+        'builtins.set': set,
+        'builtins.frozenset': frozenset,
+        'builtins.complex': complex,
+        'builtins.bytearray': bytearray,
+        'builtins.slice': slice,
+        'collections.Counter': collections.Counter,
+        **{f'{cls.__module__}.{cls.__qualname__}': cls for cls in (*_METHODS, ConfigDict)},
+    })  # fmt: skip
+    return allowed
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Unpickler that resolves names through the allow-list only, so nothing else can be built or called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Look a name up, in the allow-list or among those torch allows itself.
+
+        Raises:
+            pickle.UnpicklingError: for any other name.
+        """
+        from torch._weights_only_unpickler import _get_allowed_globals
+
+        full_name = f'{"builtins" if module == "__builtin__" else module}.{name}'
+        for names in (allowed_globals(), _get_allowed_globals()):
+            if full_name in names:
+                return names[full_name]
+        raise pickle.UnpicklingError(f'Unsupported global: GLOBAL {full_name}')
+
+
+def load(file, map_location=None) -> Any:
+    """``torch.load`` that builds allowed types only.
+
+    Args:
+        file: seekable binary file.
+        map_location: as for ``torch.load``.
+
+    Raises:
+        pickle.UnpicklingError: where the file names anything not allowed; it was not run.
+        RuntimeError: for a TorchScript archive, which holds a program.
+    """
+    if HAS_ALLOW_LIST:
+        return torch.load(file, map_location=map_location, weights_only=True)
+    # torch.load would hand such an archive to torch.jit.load.
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(name.endswith('/constants.pkl') for name in archive.namelist()):
+                raise RuntimeError('TorchScript archives are not loaded as checkpoints')
+    file.seek(0)
+    # Not the unsafe mode despite its flag: every name in the file goes through
+    # RestrictedUnpickler.find_class.
+    restricted = SimpleNamespace(
+        Unpickler=RestrictedUnpickler,
+        load=lambda stream, **kwargs: RestrictedUnpickler(stream, **kwargs).load(),
+        __name__='restricted_pickle',
+    )
+    return torch.load(file, map_location=map_location, pickle_module=restricted, weights_only=False)
+
+
+def apply() -> None:
+    """Tell torch the allow-list, for every ``torch.load`` of the process."""
+    if HAS_ALLOW_LIST:
+        torch.serialization.add_safe_globals([(value, name) for name, value in allowed_globals().items()])

@@ -1,0 +1,76 @@
+"""Let ``mmcv.ops`` import and work with mmcv-lite, which lacks the compiled module ``mmcv._ext``.
+
+mmdet imports ``mmcv.ops``, which asserts at import that every compiled operator exists. Full mmcv 2.1.0 has
+no wheel for current PyTorch and takes long to compile. Where the compiled module is missing, a module object
+with the operators of :mod:`us3l_mm.compat.ops` takes its place; full mmcv is left alone.
+
+Obsolete once mmcv ships wheels for current PyTorch: none yet (mmcv 2.2.0).
+"""
+
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import NoReturn
+
+from . import ops
+
+NAME = 'mmcv._ext'
+OPERATORS = (
+    'nms',
+    'softnms',
+    'roi_align_forward',
+    'roi_align_backward',
+    'sigmoid_focal_loss_forward',
+    'sigmoid_focal_loss_backward',
+)
+
+
+class FallbackExt(ModuleType):
+    """Stands in for ``mmcv._ext``: the operators above, any other name a function that raises."""
+
+    def __init__(self) -> None:
+        super().__init__(NAME, __doc__)
+        # mmengine asks pkgutil for the module's loader when a Runner is built; that fails on a module without
+        # a spec. The loader None makes it answer "no full mmcv", which is true.
+        self.__spec__ = importlib.machinery.ModuleSpec(NAME, None)
+        for name in OPERATORS:
+            setattr(self, name, getattr(ops, name))
+
+    def __getattr__(self, name: str) -> Callable:
+        # Only names Python itself looks up (__path__, __file__) are missing: mmcv checks the others with
+        # hasattr.
+        if name.startswith('__'):
+            raise AttributeError(f'module {NAME!r} has no attribute {name!r}')
+        function = _missing_operator(name)
+        setattr(self, name, function)
+        return function
+
+    @staticmethod
+    def get_compiler_version() -> str:
+        """What mmcv's environment report prints."""
+        return 'n/a (mmcv-lite)'
+
+    get_compiling_cuda_version = get_compiler_version
+
+
+def _missing_operator(name: str) -> Callable:
+    def operator(*args, **kwargs) -> NoReturn:
+        raise NotImplementedError(
+            f'the operator {name!r} needs full mmcv, got mmcv-lite without compiled operators; '
+            'fix: pip uninstall mmcv-lite, then pip install --no-build-isolation mmcv==2.1.0 (compiles). '
+            f'Available without it: {", ".join(OPERATORS)}'
+        )
+
+    operator.__name__ = name
+    return operator
+
+
+def apply() -> None:
+    """Install the fallback where ``mmcv._ext`` cannot be found; do nothing otherwise."""
+    if NAME in sys.modules or importlib.util.find_spec(NAME) is not None:
+        return
+    import mmcv
+
+    mmcv._ext = sys.modules[NAME] = FallbackExt()

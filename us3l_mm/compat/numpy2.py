@@ -1,0 +1,40 @@
+"""Let mmcv's ``adjust_hue`` (used by mmpretrain's ColorJitter) work with NumPy 2.
+
+It turns a hue shift, possibly negative, into ``np.uint8(hue_factor * 255)``. NumPy 1 wraps such a value
+around; NumPy 2 raises OverflowError. Obsolete with an mmcv that adds the shift modulo 256: none yet (mmcv
+2.2.0).
+"""
+
+import functools
+
+import numpy as np
+
+
+class _WrappedHue(float):
+    """A hue factor whose product is already the integer in [0, 255] that NumPy 1 made of it."""
+
+    def __mul__(self, scale: float) -> int:
+        # NumPy 1 truncates towards zero and then wraps around, as C does.
+        return int(float(self) * scale) % 256
+
+
+def adjust_hue(original):
+    """Wrap mmcv's ``adjust_hue`` (img, hue_factor, backend) so that negative factors act as with NumPy 1."""
+
+    @functools.wraps(original)
+    def wrapper(img: np.ndarray, hue_factor: float, *args, **kwargs) -> np.ndarray:
+        return original(img, _WrappedHue(hue_factor), *args, **kwargs)
+
+    return wrapper
+
+
+def apply() -> None:
+    """Replace ``adjust_hue`` under each name mmcv gives it, with NumPy 2 or newer only."""
+    if int(np.__version__.split('.')[0]) < 2:
+        return
+    import mmcv
+    from mmcv.image import photometric
+
+    fixed = adjust_hue(photometric.adjust_hue)
+    for module in (photometric, mmcv.image, mmcv):
+        module.adjust_hue = fixed

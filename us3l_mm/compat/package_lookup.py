@@ -1,0 +1,60 @@
+"""Let mmengine find installed packages without ``pkg_resources``.
+
+``_base_ = 'mmdet::...'`` asks mmengine where mmdet lies, and mmengine asks ``pkg_resources``. Python 3.12
+environments come without setuptools and setuptools 82 dropped that module. Obsolete with an mmengine that
+uses ``importlib.metadata``: none yet (mmengine 0.10.7).
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+
+
+def _find_spec(package: str):
+    """Module spec of a package given by its module or distribution name; None where there is none."""
+    module = package
+    try:
+        # The module of a distribution may have another name: mmcv-lite installs mmcv.
+        top_level = importlib.metadata.distribution(package).read_text('top_level.txt')
+        module = top_level.split()[0] if top_level else package.replace('-', '_')
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    return importlib.util.find_spec(module)
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package, given by its distribution or module name, is installed."""
+    spec = _find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+def get_installed_path(package: str) -> str:
+    """Folder of an installed package.
+
+    Args:
+        package: its distribution or module name.
+
+    Raises:
+        ModuleNotFoundError: where it is not installed, or is a namespace package without a folder of its own.
+    """
+    spec = _find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f'no installed package with a folder of its own has the name {package!r}')
+    return os.path.dirname(spec.origin)
+
+
+def apply() -> None:
+    """Replace mmengine's two look-ups under each of their names, where ``pkg_resources`` is missing."""
+    if importlib.util.find_spec('pkg_resources') is not None:
+        return
+    for name in (
+        'mmengine.utils.package_utils',
+        'mmengine.utils',
+        'mmengine.config.config',
+        'mmengine.hub.hub',
+    ):
+        module = importlib.import_module(name)
+        module.get_installed_path = get_installed_path
+        if hasattr(module, 'is_installed'):
+            module.is_installed = is_installed

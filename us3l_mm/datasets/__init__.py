@@ -1,0 +1,5 @@
+"""Data sets."""
+
+from .digits import Digits
+
+__all__ = ['Digits']

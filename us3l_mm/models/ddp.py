@@ -1,0 +1,39 @@
+"""US3L under DistributedDataParallel."""
+
+from typing import Any
+
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from us3l_mm.registry import MODEL_WRAPPERS
+
+
+@MODEL_WRAPPERS.register_module()
+class US3LDistributedDataParallel(MMDistributedDataParallel):
+    """Runs :meth:`US3L.run_step` with forward passes through DDP.
+
+    mmengine's wrapper bypasses the model's ``train_step``; this one does not.
+
+    Args:
+        module (nn.Module): The model.
+        find_unused_parameters (bool): Defaults to True: a width uses only one of the two prediction heads.
+        broadcast_buffers (bool): Defaults to False: training changes no buffers.
+        **kwargs: As for :class:`torch.nn.parallel.DistributedDataParallel`.
+    """
+
+    def __init__(
+        self, module: nn.Module, find_unused_parameters: bool = True, broadcast_buffers: bool = False, **kwargs
+    ) -> None:
+        if next(module.parameters()).device.type == 'cpu':
+            kwargs.pop('device_ids', None)  # mmengine passes the local rank, which DDP refuses on a CPU
+        super().__init__(
+            module,
+            find_unused_parameters=find_unused_parameters,
+            broadcast_buffers=broadcast_buffers,
+            **kwargs,
+        )
+
+    def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """One iteration; see :meth:`US3L.run_step`."""
+        return self.module.run_step(data, optim_wrapper, self)

@@ -1,0 +1,70 @@
+"""Contrastive loss between a student and a teacher.
+
+Shapes: N images, D embedding dimensions.
+"""
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import all_gather, get_world_size
+from torch import Tensor, nn
+
+from us3l_mm.registry import MODELS
+
+
+def nt_xent(student: Tensor, teacher: Tensor, temperature: float = 0.5) -> Tensor:
+    r"""Normalised temperature-scaled cross entropy, with rows of both sides as anchors.
+
+    With :math:`x = [s; \mathrm{sg}(t)]`, L2-normalised, and row i's positive its partner :math:`i \pm N`:
+
+    .. math:: \frac{1}{2N} \sum_i -\log \frac{e^{x_i x_{i \pm N} / T}}{\sum_{j \ne i} e^{x_i x_j / T}}
+
+    Computed in at least float32, also under autocast.
+
+    Args:
+        student (Tensor): Outputs of shape (N, D).
+        teacher (Tensor): Targets of shape (N, D); no gradient flows into them.
+        temperature (float): T.
+
+    Returns:
+        Tensor: Scalar.
+
+    Source: Chen et al., "A Simple Framework for Contrastive Learning", ICML 2020; Cao et al., CVPR 2023.
+    """
+    with torch.autocast(student.device.type, enabled=False):
+        dtype = torch.promote_types(student.dtype, torch.float32)
+        x = torch.cat([F.normalize(student.to(dtype)), F.normalize(teacher.detach().to(dtype))])  # (2N, D)
+        similarity = x @ x.T / temperature  # (2N, 2N)
+        itself = torch.eye(len(x), dtype=torch.bool, device=x.device)
+        partner = torch.arange(len(x), device=x.device).roll(len(x) // 2)
+        return F.cross_entropy(similarity.masked_fill(itself, -torch.inf), partner)
+
+
+@MODELS.register_module()
+class NTXentLoss(nn.Module):
+    """:func:`nt_xent` as a module.
+
+    Args:
+        temperature (float): Temperature. Defaults to 0.5.
+        gather (bool): Whether the images of all processes are negatives, with gradients across processes
+            so that the mean gradient that DDP forms is that of the joint batch. Defaults to False: those
+            of this process only.
+
+    Raises:
+        ValueError: If ``temperature`` is not positive.
+    """
+
+    def __init__(self, temperature: float = 0.5, gather: bool = False) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f'temperature must be positive, got {temperature}')
+        self.temperature = temperature
+        self.gather = gather
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Loss of (N, D) outputs against (N, D) targets."""
+        if self.gather and get_world_size() > 1:
+            # Every process computes the same joint loss; the backward of this gather sums over them, and
+            # DDP's mean undoes the factor.
+            pred = torch.cat(torch.distributed.nn.functional.all_gather(pred.contiguous()))
+            target = torch.cat(all_gather(target.contiguous()))
+        return nt_xent(pred, target, self.temperature)

@@ -1,0 +1,5 @@
+"""Necks."""
+
+from .slimmable_neck import SlimmableNonLinearNeck
+
+__all__ = ['SlimmableNonLinearNeck']

@@ -1,0 +1,49 @@
+"""Projector behind a backbone of any width."""
+
+from collections.abc import Sequence
+from typing import Union
+
+from mmpretrain.models import NonLinearNeck
+
+from us3l_mm.registry import MODELS
+from us3l_mm.slim import SlimmableLinear
+
+
+@MODELS.register_module()
+class SlimmableNonLinearNeck(NonLinearNeck):
+    """mmpretrain's NonLinearNeck whose first linear layer reads as many inputs as the backbone has.
+
+    Everything behind that layer is full at every width. Its batch norms keep no running statistics by
+    default, since those would mix widths.
+
+    Args:
+        in_channels (int): Channels of the backbone at width 1.0.
+        hid_channels (int): Hidden channels.
+        out_channels (int): Channels of the embedding.
+        with_bias (bool | Sequence[bool]): Whether the linear layers but the last have a bias; one value
+            for all or one for each. Defaults to False.
+        norm_cfg (dict): Defaults to batch norm without running statistics.
+        **kwargs: As for :class:`mmpretrain.models.NonLinearNeck`.
+
+    Raises:
+        ValueError: If ``with_bias`` has another length than there are layers but the last.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hid_channels: int,
+        out_channels: int,
+        with_bias: Union[bool, Sequence[bool]] = False,
+        norm_cfg: dict = dict(type='BN1d', track_running_stats=False),  # noqa: B006  as mmpretrain
+        **kwargs,
+    ) -> None:
+        super().__init__(in_channels, hid_channels, out_channels, with_bias=True, norm_cfg=norm_cfg, **kwargs)
+        hidden = ['fc0', *self.fc_names[:-1]]
+        biases = [with_bias] * len(hidden) if isinstance(with_bias, bool) else list(with_bias)
+        if len(biases) != len(hidden):
+            raise ValueError(f'with_bias needs {len(hidden)} values, one per linear layer but the last, got {with_bias}')
+        self.fc0 = SlimmableLinear(in_channels, hid_channels, bias=biases[0])
+        for name, bias in zip(hidden[1:], biases[1:]):
+            if not bias:
+                getattr(self, name).register_parameter('bias', None)

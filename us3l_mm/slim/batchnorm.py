@@ -1,0 +1,109 @@
+"""Batch normalisation that never mixes the statistics of different widths."""
+
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .channels import check_width
+from .layers import SlimmableLayer, _check_input
+
+
+def width_key(width: float) -> str:
+    """Name of a width inside buffer names, which must hold no dot: 0.25 -> ``0_25``."""
+    return f'{width:.6g}'.replace('.', '_')
+
+
+class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
+    """:class:`torch.nn.BatchNorm2d` with sliced affine parameters and statistics per width.
+
+    Training always normalises by the batch and keeps no running statistics. Evaluation uses statistics
+    that :func:`us3l_mm.slim.calibrate_bn` has measured at the very width, or that came with a checkpoint.
+    Width 1.0 keeps them in the usual ``running_mean`` and ``running_var``, so that checkpoints of plain
+    networks fit both ways; another width w adds ``running_mean_<w>`` and ``running_var_<w>``.
+
+    Args:
+        *args: As for :class:`torch.nn.BatchNorm2d`; ``momentum`` has no effect.
+        **kwargs: As for :class:`torch.nn.BatchNorm2d`.
+
+    Attributes:
+        calibrated (set[str]): Keys of the widths whose statistics describe the present weights.
+    """
+
+    _per_width = ('running_mean_', 'running_var_')
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.track_running_stats:
+            raise ValueError('SlimmableBatchNorm2d needs track_running_stats=True (it stores statistics per width)')
+        self.calibrated: set[str] = set()
+        self.update_rate: Optional[float] = None  # set while calibrate_bn runs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, H, W), C at most ``num_features``."""
+        channels = x.size(1)
+        _check_input(self, channels, self.num_features)
+        mean = var = None
+        if not self.training:
+            mean, var = self.statistics(self.width)
+        elif self.update_rate is not None:
+            mean, var = self._buffers_of(self.width, channels)
+        elif self.calibrated and torch.is_grad_enabled():
+            self.forget()  # training changes the weights that the statistics describe
+        weight = None if self.weight is None else self.weight[:channels]
+        bias = None if self.bias is None else self.bias[:channels]
+        return F.batch_norm(x, mean, var, weight, bias, self.training, self.update_rate or 0.0, self.eps)
+
+    def statistics(self, width: float) -> tuple[Tensor, Tensor]:
+        """Calibrated mean and variance at ``width``, each of shape (c(width),).
+
+        Raises:
+            RuntimeError: If that width was not calibrated; the message names the command that does it.
+        """
+        if width_key(width) not in self.calibrated:
+            have = ', '.join(sorted(key.replace('_', '.') for key in self.calibrated)) or 'none'
+            raise RuntimeError(
+                f'BatchNorm has no statistics for width {width:.6g} (calibrated: {have}). Measure them with '
+                f'`python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {width:.6g}` '
+                'or us3l_mm.slim.calibrate_bn'
+            )
+        return self._buffers_of(width)
+
+    def forget(self, width: Optional[float] = None) -> None:
+        """Drop the statistics of one width, or of all of them."""
+        if width is None:
+            for name in [n for n in self._buffers if n.startswith(self._per_width)]:
+                delattr(self, name)
+            self.calibrated.clear()
+        elif width != 1.0:
+            for name in self._per_width:
+                self._buffers.pop(name + width_key(width), None)
+        if width in (None, 1.0):
+            self.reset_running_stats()
+        if width is not None:
+            self.calibrated.discard(width_key(width))
+
+    def _buffers_of(self, width: float, channels: Optional[int] = None) -> tuple[Tensor, Tensor]:
+        """Buffers of a width; made if they are missing and ``channels`` is given."""
+        if check_width(width) == 1.0:
+            return self.running_mean, self.running_var
+        names = [name + width_key(width) for name in self._per_width]
+        if names[0] not in self._buffers:
+            self.register_buffer(names[0], self.running_mean.new_zeros(channels))
+            self.register_buffer(names[1], self.running_var.new_ones(channels))
+        return self._buffers[names[0]], self._buffers[names[1]]
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        own = [key for key in state_dict if key.startswith(prefix)]
+        if own:
+            self.forget()  # whatever was measured belongs to other weights
+        for name in (key[len(prefix) :] for key in own):
+            if name.startswith(self._per_width):
+                self.register_buffer(name, self.running_mean.new_empty(state_dict[prefix + name].shape))
+                self.calibrated.add(name.removeprefix('running_mean_').removeprefix('running_var_'))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        # Real statistics are never exactly the initial zeros and ones; num_batches_tracked can't tell,
+        # since older checkpoints don't have it.
+        if own and not self.running_mean.is_meta and (self.running_mean.any() or (self.running_var != 1).any()):
+            self.calibrated.add(width_key(1.0))

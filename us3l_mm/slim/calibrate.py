@@ -1,0 +1,70 @@
+"""Batch-normalisation statistics of every width, after training."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .batchnorm import SlimmableBatchNorm2d, width_key
+from .channels import check_width
+from .scope import use_width
+
+
+@torch.no_grad()
+def calibrate_bn(module: nn.Module, widths: Sequence[float], batches: Iterable[Tensor]) -> int:
+    """Measure the statistics of all slimmable batch norms at each of ``widths``.
+
+    The statistics are the cumulative average of those of the batches (unbiased variance), as
+    :class:`torch.nn.BatchNorm2d` keeps them with ``momentum=None``. One pass over the data serves all
+    widths. Everything else, such as dropout, runs in evaluation mode.
+
+    Args:
+        module (nn.Module): Network that maps a batch of images to anything.
+        widths (Sequence[float]): Widths to measure, each in (0, 1].
+        batches (Iterable[Tensor]): Preprocessed images, each of shape (N, C, H, W) with N > 1.
+
+    Returns:
+        int: Number of batches seen.
+
+    Raises:
+        ValueError: If there is no slimmable batch norm, no width, no batch or a batch of one image. Nothing
+            is kept of a calibration that stopped halfway.
+
+    Source: Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019.
+    """
+    widths = sorted({check_width(width) for width in widths}, reverse=True)
+    norms = [layer for layer in module.modules() if isinstance(layer, SlimmableBatchNorm2d)]
+    if not norms or not widths:
+        raise ValueError(f'nothing to calibrate: {len(norms)} slimmable batch norms and widths {widths}')
+    device = norms[0].running_mean.device
+    modes = {layer: layer.training for layer in module.modules()}
+    count = 0
+    try:
+        for layer in modes:
+            layer.training = isinstance(layer, SlimmableBatchNorm2d)
+        for norm in norms:
+            for width in widths:
+                norm.forget(width)
+        for count, batch in enumerate(batches, start=1):
+            if batch.size(0) < 2:
+                raise ValueError(f'calibration needs batches of at least 2 images, batch {count} has {batch.size(0)}')
+            for norm in norms:
+                norm.update_rate = 1 / count
+            for width in widths:
+                with use_width(module, width):
+                    module(batch.to(device))
+        if not count:
+            raise ValueError('calibration got no batch of images; is the data set smaller than one batch?')
+        for norm in norms:
+            norm.calibrated.update(width_key(width) for width in widths)
+    except BaseException:
+        for norm in norms:
+            for width in widths:
+                norm.forget(width)
+        raise
+    finally:
+        for norm in norms:
+            norm.update_rate = None
+        for layer, training in modes.items():
+            layer.training = training
+    return count

@@ -1,0 +1,54 @@
+"""The one rule that turns a width into a number of channels."""
+
+import math
+from numbers import Real
+
+
+def check_width(width: float) -> float:
+    """Return ``width`` as a float if it is a usable width multiplier.
+
+    Args:
+        width (float): Width multiplier, in (0, 1].
+
+    Raises:
+        TypeError: If ``width`` is not a real number.
+        ValueError: If ``width`` lies outside (0, 1].
+    """
+    if isinstance(width, bool) or not isinstance(width, Real):
+        raise TypeError(f'width must be a number in (0, 1], got {width!r} of type {type(width).__name__}')
+    if not 0 < width <= 1:
+        raise ValueError(f'width must be in (0, 1], got {width}; 1.0 is the full network')
+    return float(width)
+
+
+def _divisible_by_8(value: float) -> int:
+    """Nearest multiple of 8, at least 1, and never more than 10 % below ``value``."""
+    rounded = max(1, 8 * math.floor((value + 4) / 8))
+    return rounded + 8 if rounded < 0.9 * value else rounded
+
+
+def slim_channels(channels: int, width: float, ratio: int = 1) -> int:
+    """Number of channels that a layer of ``channels`` channels uses at ``width``.
+
+    ``ratio * d8(channels * width / ratio)``, where ``d8`` rounds to a multiple of 8 (MobileNetV2's
+    rounding). Two bounds keep nets of few or odd channels usable: width 1.0 is always all of them, and
+    no width uses more than there are.
+
+    Args:
+        channels (int): Channels at width 1.0.
+        width (float): Width multiplier, in (0, 1].
+        ratio (int): Factor kept out of the rounding: MobileNetV2's expansion ratio, else 1.
+
+    Returns:
+        int: Channels used, in [1, channels].
+
+    Raises:
+        TypeError: If ``width`` is not a number.
+        ValueError: If ``width`` is outside (0, 1], or ``channels`` is no multiple of ``ratio``.
+    """
+    width = check_width(width)
+    if channels < 1 or ratio < 1 or channels % ratio:
+        raise ValueError(f'channels must be a positive multiple of ratio, got channels={channels}, ratio={ratio}')
+    if width == 1.0:
+        return channels
+    return min(channels, ratio * _divisible_by_8(channels * width / ratio))

@@ -1,0 +1,84 @@
+"""Which widths an iteration trains."""
+
+import random
+
+from .channels import check_width
+
+
+class WidthSampler:
+    """Draws the widths of an iteration: the sandwich rule and US3L's dynamic sampling.
+
+    Training is cut into ``num_stages`` equal stages. Stage 0 trains the full width only; in stage s the
+    lowest width is ``w_max - s / (num_stages - 1) * (w_max - w_min)``. The draw depends on nothing but
+    ``seed`` and the iteration, so that all ranks agree and a resumed run draws the same widths.
+
+    Args:
+        width_range (tuple[float, float]): Lowest and highest width.
+        num_widths (int): Widths per iteration once sub-networks are trained.
+        dynamic (bool): Whether the lowest width falls stage by stage; otherwise it is ``w_min`` throughout.
+        num_stages (int): Stages of dynamic sampling, at least 2.
+        sandwich (bool): Whether the highest and the lowest width are always among those drawn.
+        seed (int): Seed of the draws.
+
+    Raises:
+        TypeError: If a width is not a number.
+        ValueError: If an argument is out of its range.
+
+    Source: Cao et al., CVPR 2023 (dynamic sampling); Yu and Huang, ICCV 2019 (sandwich rule).
+    """
+
+    def __init__(
+        self,
+        width_range: tuple[float, float] = (0.25, 1.0),
+        num_widths: int = 3,
+        dynamic: bool = True,
+        num_stages: int = 4,
+        sandwich: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.width_range = tuple(check_width(width) for width in width_range)
+        if len(self.width_range) != 2 or self.width_range[0] > self.width_range[1]:
+            raise ValueError(f'width_range must be (lowest, highest), got {width_range}')
+        if num_widths < 1 or (sandwich and num_widths < 2):
+            raise ValueError(
+                f'num_widths must be at least {2 if sandwich else 1} with sandwich={sandwich}, got {num_widths}'
+            )
+        if num_stages < 2:
+            raise ValueError(f'num_stages must be at least 2, got {num_stages}; use dynamic=False for one stage')
+        self.num_widths = num_widths
+        self.dynamic = dynamic
+        self.num_stages = num_stages
+        self.sandwich = sandwich
+        self.seed = seed
+
+    def lowest(self, epoch: int, max_epochs: int) -> float:
+        """Lowest width trained in ``epoch`` (counted from 0) of ``max_epochs``.
+
+        Raises:
+            ValueError: If ``epoch`` is not in [0, max_epochs).
+        """
+        if not 0 <= epoch < max_epochs:
+            raise ValueError(f'epoch must be in [0, {max_epochs}), got {epoch}')
+        w_min, w_max = self.width_range
+        if not self.dynamic:
+            return w_min
+        last = self.num_stages - 1
+        stage = min(last, self.num_stages * epoch // max_epochs)
+        return w_max - stage / last * (w_max - w_min)
+
+    def __call__(self, iteration: int, epoch: int, max_epochs: int) -> list[float]:
+        """Widths of an iteration, from widest to narrowest, without duplicates.
+
+        Args:
+            iteration (int): Iteration since the start of training, from 0.
+            epoch (int): Epoch it belongs to, from 0.
+            max_epochs (int): Epochs of the whole training.
+        """
+        low, high = self.lowest(epoch, max_epochs), self.width_range[1]
+        if low == high:
+            return [high]
+        draw = random.Random(f'{self.seed}/{iteration}')  # a string seed is hashed the same everywhere
+        widths = {high, low} if self.sandwich else set()
+        while len(widths) < self.num_widths:
+            widths.add(draw.uniform(low, high))
+        return sorted(widths, reverse=True)
