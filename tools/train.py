@@ -1,22 +1,22 @@
 """Train a model from a config: US3L pretraining, a linear probe or a detector at a width.
 
 python tools/train.py configs/us3l/r50_8xb256.py
-python tools/train.py configs/det/retinanet_r18-fpn_digits.py --width 0.5
+python tools/train.py configs/det/retinanet_r18-fpn_1xb8-10e_digits.py --width 0.5
 """
 
 import argparse
-import os.path as osp
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.engine import load_config
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go; work_dirs/<name of the config> if not given')
+    parser.add_argument('--width', type=float, help='fine-tune a slimmable backbone at this width, in (0, 1]')
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -31,15 +31,9 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
-    """Put the command line into the config."""
-    cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+def config_from_args(args: argparse.Namespace) -> Config:
+    """Config with the command line in it."""
+    cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, args.width)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -54,9 +48,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
 
 
 def main() -> None:
-    args = parse_args()
-    cfg = merge_args(Config.fromfile(args.config), args)
-    Runner.from_cfg(cfg).train()
+    Runner.from_cfg(config_from_args(parse_args())).train()
 
 
 if __name__ == '__main__':

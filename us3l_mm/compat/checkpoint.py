@@ -119,9 +119,7 @@ def load_from_openmmlab(filename: str, map_location=None) -> Any:
     models = get_external_models()
     if name not in models:
         close = ', '.join(difflib.get_close_matches(name, models, n=3))
-        raise KeyError(
-            f'no checkpoint with the name {name!r} in the model list; near ones: {close or "none"}'
-        )
+        raise KeyError(f'no checkpoint named {name!r} in the model list; near ones: {close or "none"}')
     if models[name].startswith(('http://', 'https://')):
         return load_from_http(models[name], map_location)
     return load_from_local(os.path.join(_get_mmengine_home(), models[name]), map_location)
@@ -154,10 +152,22 @@ def _describe_missing(path: str) -> str:
     if not os.path.isdir(folder):
         return f'checkpoint {path} not found: its folder does not exist; check the path'
     names = [name for name in os.listdir(folder) if name.endswith('.pth')]
-    close = difflib.get_close_matches(os.path.basename(path), names, n=1, cutoff=0.0)
-    if not close:
+    if not names:
         return f'checkpoint {path} not found, and its folder holds no *.pth file; check the path'
-    return f'checkpoint {path} not found; the nearest name in its folder is {os.path.join(folder, close[0])}'
+    nearest = os.path.join(folder, _nearest(os.path.basename(path), names))
+    return f'checkpoint {path} not found; the nearest in its folder is {nearest}'
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    """The name with the nearest number, as of epoch_12.pth; without such a name the most alike."""
+    number = re.compile(r'\d+')
+    same = [
+        other for other in names if number.sub('', other) == number.sub('', name) and number.search(other)
+    ]
+    if same and number.search(name):
+        wanted = int(number.findall(name)[-1])
+        return min(same, key=lambda other: abs(int(number.findall(other)[-1]) - wanted))
+    return difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
 
 
 def _describe_refusal(name: str, error: Exception) -> str:

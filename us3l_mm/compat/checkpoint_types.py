@@ -54,11 +54,14 @@ def allowed_globals() -> dict[str, Any]:
         'numpy.dtype': np.dtype,
         '_codecs.encode': codecs.encode,
         'builtins.getattr': _allowed_attribute,
+        'builtins.bytes': bytes,
         'builtins.set': set,
         'builtins.frozenset': frozenset,
         'builtins.complex': complex,
         'builtins.bytearray': bytearray,
         'builtins.slice': slice,
+        'torch.device': torch.device,
+        'torch.Size': torch.Size,
         'collections.Counter': collections.Counter,
         **{f'{cls.__module__}.{cls.__qualname__}': cls for cls in (*_METHODS, ConfigDict)},
     })  # fmt: skip
@@ -102,14 +105,13 @@ def load(file, map_location=None) -> Any:
             if any(name.endswith('/constants.pkl') for name in archive.namelist()):
                 raise RuntimeError('TorchScript archives are not loaded as checkpoints')
     file.seek(0)
-    # Not the unsafe mode despite its flag: every name in the file goes through
-    # RestrictedUnpickler.find_class.
-    restricted = SimpleNamespace(
-        Unpickler=RestrictedUnpickler,
-        load=lambda stream, **kwargs: RestrictedUnpickler(stream, **kwargs).load(),
-        __name__='restricted_pickle',
-    )
+    # Not the unsafe mode despite its flag: RestrictedUnpickler.find_class sees every name in the file.
+    restricted = SimpleNamespace(Unpickler=RestrictedUnpickler, load=_load_pickle, __name__='restricted')
     return torch.load(file, map_location=map_location, pickle_module=restricted, weights_only=False)
+
+
+def _load_pickle(file, **kwargs) -> Any:
+    return RestrictedUnpickler(file, **kwargs).load()
 
 
 def apply() -> None:

@@ -1,8 +1,8 @@
 """Let mmengine find installed packages without ``pkg_resources``.
 
-``_base_ = 'mmdet::...'`` asks mmengine where mmdet lies, and mmengine asks ``pkg_resources``. Python 3.12
-environments come without setuptools and setuptools 82 dropped that module. Obsolete with an mmengine that
-uses ``importlib.metadata``: none yet (mmengine 0.10.7).
+``_base_ = 'mmdet::...'`` asks mmengine where mmdet lies, and mmengine reloads ``pkg_resources`` to find out.
+That module warns of its removal, is gone from setuptools 82, and setuptools itself is not part of Python 3.12
+environments. Obsolete with an mmengine that uses ``importlib.metadata``: none yet (mmengine 0.10.7).
 """
 
 import importlib
@@ -45,9 +45,7 @@ def get_installed_path(package: str) -> str:
 
 
 def apply() -> None:
-    """Replace mmengine's two look-ups under each of their names, where ``pkg_resources`` is missing."""
-    if importlib.util.find_spec('pkg_resources') is not None:
-        return
+    """Replace mmengine's two look-ups under each of their names."""
     for name in (
         'mmengine.utils.package_utils',
         'mmengine.utils',

@@ -1,8 +1,8 @@
 """Hide deprecation warnings of OpenMMLab's own code that a user can do nothing about.
 
 mmengine's AmpOptimWrapper and mmdet's layers use ``torch.cuda.amp``, deprecated since PyTorch 2.4; mmengine
-uses ``pkg_resources`` and ``pkgutil.find_loader``. The filters name the calling package: the same warning
-from user code stays visible. Obsolete version: none yet (mmengine 0.10.7, mmdet 3.3.0).
+uses ``pkgutil.find_loader``. The filters name the calling package: the same warning from user code stays
+visible. Obsolete version: none yet (mmengine 0.10.7, mmdet 3.3.0).
 """
 
 import warnings
@@ -10,7 +10,6 @@ import warnings
 _UPSTREAM = r'(mmengine|mmcv|mmdet|mmpretrain)(\.|$)'
 _HIDDEN = (
     (r'`torch\.cuda\.amp\.\w+\(args\.\.\.\)` is deprecated', FutureWarning),
-    (r'pkg_resources is deprecated as an API', Warning),
     (r"'pkgutil\.find_loader' is deprecated", DeprecationWarning),
 )
 

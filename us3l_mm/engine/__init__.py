@@ -1,5 +1,7 @@
-"""Hooks and data-loading functions."""
+"""Hooks, data-loading functions and what the tools share."""
 
+from .load_config import load_config
 from .seed_hook import EpochSeedHook, seed_worker
+from .set_width import set_width
 
-__all__ = ['EpochSeedHook', 'seed_worker']
+__all__ = ['EpochSeedHook', 'load_config', 'seed_worker', 'set_width']

@@ -3,6 +3,7 @@
 from . import layers  # noqa: F401  the backbones below name them in conv_cfg and norm_cfg
 from .algorithms import *  # noqa: F403
 from .backbones import *  # noqa: F403
+from .classifiers import *  # noqa: F403
 from .ddp import US3LDistributedDataParallel
 from .group_reg import GroupRegularizer
 from .losses import *  # noqa: F403

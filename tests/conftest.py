@@ -1,0 +1,52 @@
+"""What every test starts from: fixed seeds, one thread, and no state of mmengine left by another test."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
+
+import us3l_mm  # noqa: F401  before anything imports mmcv.ops
+
+_GLOBALS = (DefaultScope, MessageHub, MMLogger, Visualizer)
+
+
+def _forget_instances():
+    for manager in _GLOBALS:
+        manager._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def clean_start():
+    """Seed everything and give mmengine's global managers a fresh life."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tiny nets are faster so, and sums have one order
+    _forget_instances()
+    yield
+    _forget_instances()
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def mmpretrain_scope():
+    """Default scope of the pretraining configs, so that mmpretrain's types need no prefix."""
+    return DefaultScope.get_instance('test', scope_name='mmpretrain')
+
+
+@pytest.fixture
+def set_time():
+    """Tell the time of training as a Runner does."""
+
+    def tell(iteration, max_iters, epoch, max_epochs):
+        hub = MessageHub.get_current_instance()
+        for name, value in dict(iter=iteration, max_iters=max_iters, epoch=epoch, max_epochs=max_epochs).items():
+            hub.update_info(name, value)
+
+    return tell

@@ -1,0 +1,325 @@
+"""Loading of checkpoints: real ones resume, damaged and hostile ones are refused with a clear error."""
+
+import collections
+import io
+import os
+import pickle
+import shutil
+
+import mmengine
+import numpy as np
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.hooks import EMAHook
+from mmengine.logging import HistoryBuffer
+from mmengine.model import BaseModel
+from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
+
+from us3l_mm.compat import checkpoint, checkpoint_types
+
+
+class Squares(torch.utils.data.Dataset):
+    metainfo = dict(classes=('a', 'b'), palette=[(0, 0, 0), (255, 255, 255)])
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return dict(x=torch.tensor([float(index), float(index) ** 2]))
+
+
+class Regression(BaseModel):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = torch.nn.Linear(2, 1)
+
+    def forward(self, x, mode='tensor'):
+        return dict(loss=(self.linear(torch.stack(x) / 10) - 1).pow(2).mean())
+
+
+def make_runner(work_dir, name, **kwargs):
+    return Runner(
+        Regression(),
+        str(work_dir),
+        train_dataloader=dict(
+            dataset=Squares(), batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True)
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
+        param_scheduler=[
+            dict(type='MultiStepLR', milestones=[2], by_epoch=True),
+            dict(type='OneCycleLR', eta_max=0.1, total_steps=50, by_epoch=False),
+        ],
+        custom_hooks=[dict(type='EMAHook')],
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
+        randomness=dict(seed=0),
+        # Runner and its hubs are looked up by name: one name a run.
+        experiment_name=f'{work_dir.name}-{name}',
+        **kwargs,
+    )
+
+
+@pytest.fixture(scope='module')
+def real_checkpoint(tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('run')
+    runner = make_runner(work_dir, 'straight')
+    runner.train()
+    return work_dir, runner
+
+
+def test_real_checkpoint_holds_the_types_that_need_an_allow_list(real_checkpoint):
+    loaded = CheckpointLoader.load_checkpoint(str(real_checkpoint[0] / 'epoch_3.pth'))
+    histories = loaded['message_hub']['log_scalars']
+    loss = real_checkpoint[1].message_hub.get_scalar('train/loss')
+    assert isinstance(histories['train/loss'], HistoryBuffer)
+    for got, expected in zip(histories['train/loss'].data, loss.data, strict=True):
+        np.testing.assert_array_equal(got, expected)
+    assert histories['train/loss'].mean() == loss.mean()
+    assert isinstance(loaded['param_schedulers'][0]['milestones'], collections.Counter)
+
+
+def test_resume_equals_uninterrupted(real_checkpoint, tmp_path):
+    work_dir, straight = real_checkpoint
+    shutil.copy(work_dir / 'epoch_2.pth', tmp_path)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
+    resumed = make_runner(tmp_path, 'resumed', resume=True)
+    resumed.train()
+    final = [torch_state(run) for run in (resumed, straight)]
+    assert len(final[0]) == len(final[1]) > 6
+    assert all(torch.equal(got, expected) for got, expected in zip(*final, strict=True))
+    assert resumed.iter == straight.iter == 9
+    assert resumed.optim_wrapper.get_lr() == straight.optim_wrapper.get_lr()
+    losses = [run.message_hub.get_scalar('train/loss').data[0] for run in (resumed, straight)]
+    np.testing.assert_array_equal(*losses)
+
+
+def torch_state(runner):
+    """Weights, averaged weights and Adam moments."""
+    ema = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
+    moments = runner.optim_wrapper.optimizer.state_dict()['state'].values()
+    return [
+        *runner.model.state_dict().values(),
+        *ema.state_dict().values(),
+        *(moment[name] for moment in moments for name in ('step', 'exp_avg', 'exp_avg_sq')),
+    ]
+
+
+def test_init_cfg_pretrained_and_load_checkpoint_go_through_the_safe_loader(real_checkpoint, tmp_path):
+    path = str(real_checkpoint[0] / 'epoch_2.pth')
+    expected = CheckpointLoader.load_checkpoint(path)['state_dict']
+    by_init, by_call = Regression(), Regression()
+    by_init.init_cfg = dict(type='Pretrained', checkpoint=path)
+    by_init.init_weights()
+    load_checkpoint(by_call, path)
+    for model in (by_init, by_call):
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, expected[name])
+    by_init = Regression()
+    by_init.init_cfg = dict(type='Pretrained', checkpoint=str(hostile(tmp_path, 'zip')))
+    with pytest.raises(pickle.UnpicklingError, match='refused'):
+        by_init.init_weights()
+
+
+@pytest.mark.parametrize('new_format', [True, False])
+def test_allowed_values_come_back_equal(tmp_path, new_format):
+    values = dict(
+        scalars=[np.float64(1.5), np.float32(0.1), np.int64(-3), np.uint8(7), np.bool_(True)],
+        arrays=[np.arange(6.0).reshape(2, 3), np.array(['a', 'bc']), np.zeros(0)],
+        plain=[
+            None,
+            True,
+            2,
+            3.5,
+            'text',
+            b'bytes',
+            (1, 2),
+            {3, 4},
+            complex(1, 2),
+            collections.Counter('aab'),
+        ],
+        config=ConfigDict(a=1, b=dict(c=[1, 2])),
+        ordered=collections.OrderedDict(w=torch.arange(3)),
+        parameter=torch.nn.Parameter(torch.ones(2)),
+        other=[torch.device('cpu'), torch.float16, torch.Size([1, 2])],
+    )
+    path = tmp_path / 'values.pth'
+    torch.save(values, path, _use_new_zipfile_serialization=new_format)
+    loaded = checkpoint.load_from_local(str(path))
+    for group in ('scalars', 'arrays'):
+        for got, expected in zip(loaded[group], values[group], strict=True):
+            assert type(got) is type(expected) and got.dtype == expected.dtype
+            np.testing.assert_array_equal(got, expected)
+    assert loaded['plain'] == values['plain'] and loaded['config'] == values['config']
+    assert torch.equal(loaded['ordered']['w'], torch.arange(3))
+    assert isinstance(loaded['parameter'], torch.nn.Parameter) and loaded['other'] == values['other']
+
+
+@pytest.mark.parametrize('core', ['numpy.core', 'numpy._core'])
+def test_numpy_values_load_whichever_numpy_wrote_them(core):
+    # Pickles name NumPy's internal module, which NumPy 2 renamed.
+    names = checkpoint_types.allowed_globals()
+    scalar = names[f'{core}.multiarray.scalar'](np.dtype('f8'), np.float64(2.5).tobytes())
+    assert scalar == 2.5 and type(scalar) is np.float64
+    assert f'{core}.multiarray._reconstruct' in names
+
+
+class CreatesFile:
+    """Unpickling this would create a folder: harmless, but it shows whether code ran."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+class ReadsAttribute:
+    """Unpickling this would reach a function through getattr, which the allow-list replaces."""
+
+    def __init__(self, owner, name):
+        self.owner, self.name = owner, name
+
+    def __reduce__(self):
+        return getattr, (self.owner, self.name)
+
+
+class Unknown:
+    pass
+
+
+def hostile(folder, form, value=None):
+    path = folder / 'hostile.pth'
+    content = dict(state_dict=dict(w=value or CreatesFile(folder / 'marker')))
+    if form == 'pickle':
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == 'zip')
+    return path
+
+
+@pytest.mark.parametrize('form', ['zip', 'legacy', 'pickle'])
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, form):
+    path = hostile(tmp_path, form)
+    with pytest.raises(
+        pickle.UnpicklingError, match=r'refused and nothing in it was executed.*\bmkdir\b'
+    ) as caught:
+        CheckpointLoader.load_checkpoint(str(path))
+    assert str(path) in str(caught.value) and 'weights_only' not in str(caught.value)
+    assert not (tmp_path / 'marker').exists()
+
+
+@pytest.mark.parametrize(
+    'owner, name', [(HistoryBuffer, 'register_statistics'), (torch.Tensor, 'numpy'), (dict, 'pop')]
+)
+def test_getattr_reaches_only_the_named_methods(tmp_path, owner, name):
+    with pytest.raises(pickle.UnpicklingError, match='refused'):
+        checkpoint.load_from_local(str(hostile(tmp_path, 'zip', ReadsAttribute(owner, name))))
+
+
+def test_unknown_type_is_named(tmp_path):
+    with pytest.raises(pickle.UnpicklingError, match='Unknown, which is not allowed'):
+        checkpoint.load_from_local(str(hostile(tmp_path, 'zip', Unknown())))
+
+
+def test_object_arrays_are_no_way_around_the_list(tmp_path):
+    array = np.array([CreatesFile(tmp_path / 'marker')], dtype=object)
+    with pytest.raises(pickle.UnpicklingError, match='refused'):
+        checkpoint.load_from_local(str(hostile(tmp_path, 'zip', [array])))
+    assert not (tmp_path / 'marker').exists()
+
+
+def test_restricted_unpickler_refuses_by_itself(tmp_path):
+    # The reader for torch < 2.6, checked on every version.
+    for protocol in (0, 2, 4):
+        content = pickle.dumps(CreatesFile(tmp_path / 'marker'), protocol=protocol)
+        with pytest.raises(pickle.UnpicklingError, match='mkdir'):
+            checkpoint_types.RestrictedUnpickler(io.BytesIO(content)).load()
+    assert not (tmp_path / 'marker').exists()
+    content = pickle.dumps(dict(a=np.float64(1)), protocol=2)
+    assert checkpoint_types.RestrictedUnpickler(io.BytesIO(content)).load() == dict(a=1.0)
+
+
+@pytest.mark.parametrize('new_format', [True, False])
+@pytest.mark.parametrize('kept', [0, 0.01, 0.5, 0.99])
+def test_cut_off_file_names_itself_and_another_checkpoint(tmp_path, new_format, kept):
+    good, cut = tmp_path / 'epoch_1.pth', tmp_path / 'epoch_2.pth'
+    torch.save(dict(state_dict=dict(w=torch.randn(500))), good, _use_new_zipfile_serialization=new_format)
+    content = good.read_bytes()
+    cut.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(RuntimeError) as caught:
+        CheckpointLoader.load_checkpoint(str(cut))
+    message = str(caught.value)
+    assert f'{cut} ({int(len(content) * kept)} bytes)' in message and f'such as {good}' in message
+
+
+def test_text_file_is_no_checkpoint(tmp_path):
+    path = tmp_path / 'page.pth'
+    path.write_text('<html>not found</html>')
+    with pytest.raises(RuntimeError, match='is no torch checkpoint: it begins with .*html'):
+        checkpoint.load_from_local(str(path))
+
+
+def test_torchscript_archive_is_no_checkpoint(tmp_path):
+    path = tmp_path / 'script.pth'
+    torch.jit.trace(torch.nn.Linear(2, 1), torch.ones(1, 2)).save(str(path))
+    with pytest.raises(RuntimeError, match='TorchScript'):
+        checkpoint.load_from_local(str(path))
+
+
+def test_missing_file_names_the_nearest(tmp_path):
+    for epoch in (1, 11):
+        torch.save({}, tmp_path / f'epoch_{epoch}.pth')
+    torch.save({}, tmp_path / 'best.pth')
+    with pytest.raises(
+        FileNotFoundError, match=r'epoch_12\.pth not found; the nearest in its folder is .*epoch_11\.pth'
+    ):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'epoch_12.pth'))
+    with pytest.raises(FileNotFoundError, match='its folder does not exist'):
+        checkpoint.load_from_local(str(tmp_path / 'nowhere' / 'epoch_1.pth'))
+
+
+def test_resume_from_a_stale_last_checkpoint_names_the_missing_file(real_checkpoint, tmp_path):
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_7.pth'))
+    with pytest.raises(FileNotFoundError, match=r'epoch_7\.pth not found'):
+        make_runner(tmp_path, 'stale', resume=True).train()
+
+
+def test_fault_of_the_device_is_not_blamed_on_the_file(tmp_path):
+    path = tmp_path / 'good.pth'
+    torch.save(dict(w=torch.ones(2)), path)
+
+    def no_such_device(storage, location):
+        raise RuntimeError('no such device')
+
+    with pytest.raises(RuntimeError, match='^no such device$'):
+        checkpoint.load_from_local(str(path), no_such_device)
+
+
+def test_download_is_kept_and_loaded_safely(tmp_path, monkeypatch):
+    source, fetched = hostile(tmp_path, 'zip'), []
+
+    def fetch(url, path, progress):
+        fetched.append(url)
+        with open(path, 'wb') as file:
+            file.write(source.read_bytes())
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', fetch)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    for _ in range(2):
+        with pytest.raises(pickle.UnpicklingError, match='refused'):
+            CheckpointLoader.load_checkpoint('https://example.invalid/weights.pth?x=1')
+    assert fetched == ['https://example.invalid/weights.pth?x=1']
+    assert (tmp_path / 'home' / 'hub' / 'checkpoints' / 'weights.pth').is_file()
+    assert not (tmp_path / 'marker').exists()
+
+
+def test_model_list_names_lead_to_the_safe_loader(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMENGINE_HOME', str(tmp_path))
+    mmengine.dump(dict(mine='hostile.pth'), tmp_path / 'open_mmlab.json')
+    hostile(tmp_path, 'zip')
+    with pytest.raises(pickle.UnpicklingError, match='refused'):
+        CheckpointLoader.load_checkpoint('openmmlab://mine')
+    with pytest.raises(KeyError, match="no checkpoint named 'minne'.*mine"):
+        CheckpointLoader.load_checkpoint('openmmlab://minne')

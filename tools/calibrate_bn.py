@@ -1,0 +1,75 @@
+"""Measure the batch-norm statistics of a pretrained backbone at each width, and save them with it.
+
+python tools/calibrate_bn.py CONFIG CHECKPOINT --widths 1.0 0.75 0.5 0.25
+"""
+
+import argparse
+import itertools
+import os
+import os.path as osp
+from collections.abc import Iterator
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_random_seed
+from mmengine.utils import ProgressBar
+
+import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.slim import calibrate_bn, check_width
+
+WIDTHS = [1.0, 0.9, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Calibrate batch norm', formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument('config', help='config of the pretraining; its training images are used')
+    parser.add_argument('checkpoint', help='checkpoint of the pretraining')
+    parser.add_argument('--widths', type=float, nargs='+', default=WIDTHS, help='widths to calibrate')
+    parser.add_argument('--num-batches', type=int, default=100, help='batches to average over, at most one epoch')
+    parser.add_argument('--out', help='file to write; <checkpoint>_calibrated.pth if not given')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    return parser.parse_args()
+
+
+def images(cfg: Config, preprocessor: torch.nn.Module, num_batches: int) -> Iterator[torch.Tensor]:
+    """First views of training batches, with a progress bar."""
+    loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    count = min(num_batches, len(loader))
+    bar = ProgressBar(count)
+    for batch in itertools.islice(loader, count):
+        inputs = preprocessor(batch, False)['inputs']
+        yield inputs[0] if isinstance(inputs, (list, tuple)) else inputs
+        bar.update()
+
+
+def main() -> None:
+    args = parse_args()
+    for width in args.widths:
+        check_width(width)
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    logger = MMLogger.get_instance('us3l_mm', log_level='INFO')
+    set_random_seed(0)
+    model = MODELS.build(cfg.model).to(args.device)
+    checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu', logger=logger)
+    state = checkpoint.get('state_dict', checkpoint)
+    load_state_dict(model, state, strict=True, logger=logger)
+    seen = calibrate_bn(model.backbone, args.widths, images(cfg, model.data_preprocessor, args.num_batches))
+    kept = {key: value for key, value in state.items() if not key.startswith('backbone.')}
+    kept.update({f'backbone.{key}': value.cpu() for key, value in model.backbone.state_dict().items()})
+    out = args.out or f'{osp.splitext(args.checkpoint)[0]}_calibrated.pth'
+    torch.save({'meta': checkpoint.get('meta', {}), 'state_dict': kept}, f'{out}.part')
+    os.replace(f'{out}.part', out)  # never a half-written file under the final name
+    widths = ' '.join(f'{width:g}' for width in args.widths)
+    logger.info(f'calibrated widths {widths} on {seen} batches, saved {out}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,167 @@
+"""The main job from end to end on a CPU: pretrain without labels, run at every width, probe, detect.
+
+python tools/demo.py        (or: make demo)
+
+Each step is an ordinary command of this project, printed before it runs. Run again after an interruption,
+the demo goes on where it stopped; delete work_dirs/demo to start over.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner, load_checkpoint, set_random_seed
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.datasets import Digits
+from us3l_mm.evaluation import extract_features, width_complexity
+from us3l_mm.slim import calibrate_bn
+from us3l_mm.visualization import text_table, write_report
+
+PRETRAIN = 'configs/us3l/r18_1xb128-60e_digits.py'
+PROBE = 'configs/linear/r18_1xb128-20e_digits.py'
+DETECT = 'configs/det/retinanet_r18-fpn_1xb8-10e_digits.py'
+WIDTHS = (1.0, 0.75, 0.5, 0.25)
+DETECT_WIDTHS = (1.0, 0.5)
+
+
+def say(text: str) -> None:
+    print(f'\n=== {text}', flush=True)
+
+
+def run(*command: str) -> None:
+    """Run one of our tools; its output is the user's progress."""
+    print('$ python ' + shlex.join(command), flush=True)
+    done = subprocess.run([sys.executable, *command])
+    if done.returncode:
+        raise SystemExit(f'demo: this step failed (exit code {done.returncode}); its messages stand above')
+
+
+def probe(backbone, cfg: Config) -> dict[float, dict[str, float]]:
+    """Accuracy (%) of logistic regression on frozen features, with all labels and with 10 a class."""
+    preprocessor = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **cfg.model.data_preprocessor})
+    loaders = {
+        'train': Runner.build_dataloader({**cfg.train_dataloader, 'sampler': cfg.val_dataloader.sampler}, seed=0),
+        'test': Runner.build_dataloader(cfg.val_dataloader),
+    }
+    found = {split: extract_features(backbone, WIDTHS, loader, preprocessor) for split, loader in loaders.items()}
+    few_ids = {item['sample_idx'] for item in Digits(split='train', per_class=10).load_data_list()}
+    few = np.array([item['sample_idx'] in few_ids for item in Digits(split='train').load_data_list()])
+    accuracy = {}
+    for width in WIDTHS:
+        (train, train_labels), (test, test_labels) = (
+            (found[split][0][width].numpy(), found[split][1].numpy()) for split in ('train', 'test')
+        )
+        accuracy[width] = {}
+        for name, chosen in (('probe', slice(None)), ('few', few)):
+            model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+            model.fit(train[chosen], train_labels[chosen])
+            accuracy[width][name] = 100 * model.score(test, test_labels)
+    return accuracy
+
+
+def random_backbone(cfg: Config):
+    """The same network as it is before pretraining, with calibrated batch norm."""
+    set_random_seed(cfg.randomness.seed)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    calibrate_bn(model.backbone, WIDTHS, (model.data_preprocessor(batch)['inputs'][0] for batch in loader))
+    return model.backbone
+
+
+def box_ap(work_dir: Path) -> float:
+    """Box AP (%) of the last evaluation that mmengine logged in ``work_dir``."""
+    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+    return 100 * [line['coco/bbox_mAP'] for line in lines if 'coco/bbox_mAP' in line][-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--work-dir', default='work_dirs/demo', help='where everything goes (default: %(default)s)')
+    out = Path(parser.parse_args().work_dir)
+    warnings.filterwarnings('ignore')
+    start, seconds = time.time(), {}
+
+    def timed(name: str) -> None:
+        seconds[name] = round(time.time() - start - sum(seconds.values()), 1)
+
+    say('1/5  Pretrain US3L on 1,438 digits, without labels')
+    cfg = Config.fromfile(PRETRAIN)
+    checkpoint = out / 'pretrain' / f'epoch_{cfg.train_cfg.max_epochs}.pth'
+    if not checkpoint.exists():
+        run('tools/train.py', PRETRAIN, '--work-dir', str(out / 'pretrain'), '--resume')
+    timed('pretrain')
+
+    say('2/5  Measure the batch-norm statistics of each width')
+    calibrated = checkpoint.with_name(f'{checkpoint.stem}_calibrated.pth')
+    if not calibrated.exists():
+        run('tools/calibrate_bn.py', PRETRAIN, str(checkpoint), '--widths', *map(str, WIDTHS))
+    timed('calibrate')
+
+    say('3/5  Probe every width, and the same network before pretraining')
+    init_default_scope('mmpretrain')
+    model = MODELS.build(cfg.model)
+    load_checkpoint(model, str(calibrated), map_location='cpu', strict=True)
+    probe_cfg = Config.fromfile(PROBE)
+    ours, random = probe(model.backbone, probe_cfg), probe(random_backbone(cfg), probe_cfg)
+    rows = [
+        {
+            **width_complexity(model.backbone, width, probe_cfg.input_size),
+            **{name: round(value, 2) for name, value in ours[width].items()},
+            **{f'{name}_random': round(value, 2) for name, value in random[width].items()},
+            'box_ap': None,
+        }
+        for width in WIDTHS
+    ]
+    print(text_table(rows), flush=True)
+    timed('probe')
+
+    say('4/5  Fine-tune a detector at two widths, on digits pasted into photographs')
+    run('tools/make_digit_scenes.py', str(out / 'scenes'))
+    for row in rows:
+        if row['width'] not in DETECT_WIDTHS:
+            continue
+        work_dir = out / f'detect_w{row["width"]:g}'
+        options = [f'model.backbone.init_cfg.checkpoint={calibrated}', f'data_root={out}/scenes/']
+        command = ['tools/train.py', DETECT, '--width', str(row['width']), '--work-dir', str(work_dir)]
+        run(*command, '--resume', '--cfg-options', *options)
+        row['box_ap'] = round(box_ap(work_dir), 2)
+        timed(f'detect_w{row["width"]:g}')
+
+    say('5/5  Report')
+    report = dict(
+        widths=rows,
+        epochs=cfg.train_cfg.max_epochs,
+        pretrain_config=PRETRAIN,
+        detect_config=DETECT,
+        seconds=seconds,
+        date=time.strftime('%Y-%m-%d'),
+    )
+    beats = all(row[name] > row[f'{name}_random'] for row in rows for name in ('probe', 'few'))
+    summary = (
+        'One ResNet-18 (16 base channels, 16 x 16 pixels) was pretrained once, without labels, by US3L on '
+        "scikit-learn's handwritten digits, then run at four widths. Pretraining "
+        + ('beats' if beats else 'does NOT beat')
+        + ' the random net at every width in both probes.'
+    )
+    note = f'{PRETRAIN}, {report["epochs"]} epochs, {report["date"]}; seconds by step: {seconds}. Made by tools/demo.py.'
+    write_report(report, str(out), 'US3L on digits: one pretraining, every width', summary, note)
+    print(text_table(rows))
+    print(f'\n{summary}\nTook {time.time() - start:.0f} s. See {out}/report.html and {out}/report.json')
+
+
+if __name__ == '__main__':
+    main()

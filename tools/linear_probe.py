@@ -1,0 +1,72 @@
+"""Linear evaluation of a calibrated checkpoint at all widths, in one pass over the data.
+
+python tools/linear_probe.py configs/linear/r18_1xb512-100e_cifar100.py CHECKPOINT --widths 1.0 0.5 0.25
+"""
+
+import argparse
+import os.path as osp
+
+from mmengine.config import Config, DictAction
+from mmengine.fileio import dump
+from mmengine.runner import Runner
+
+import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.evaluation import width_complexity
+from us3l_mm.slim import check_width
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Linear evaluation of all widths')
+    parser.add_argument('config', help='config of the evaluation, from configs/linear')
+    parser.add_argument('checkpoint', help='checkpoint that tools/calibrate_bn.py wrote')
+    parser.add_argument('--widths', type=float, nargs='+', help='widths; those of the config if not given')
+    parser.add_argument('--work-dir', help='where logs and results go; work_dirs/<name of the config> if not given')
+    parser.add_argument('--resume', action='store_true', help='continue from the latest checkpoint in the work dir')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def table(rows: list[dict]) -> str:
+    """Rows of numbers as a Markdown table."""
+    metrics = [key for key in rows[0] if key.startswith('top')]
+    lines = ['| width | params (M) | MACs (G) | ' + ' | '.join(f'{key} (%)' for key in metrics) + ' |']
+    lines.append('|---' * (3 + len(metrics)) + '|')
+    for row in rows:
+        cells = [f'{row["width"]:g}', f'{row["params"] / 1e6:.2f}', f'{row["macs"] / 1e9:.3f}']
+        lines.append('| ' + ' | '.join(cells + [f'{row[key]:.2f}' for key in metrics]) + ' |')
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.widths is not None:
+        cfg.model.widths = [check_width(width) for width in args.widths]
+    cfg.work_dir = args.work_dir or osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    cfg.launcher = args.launcher
+    cfg.resume = args.resume
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=args.checkpoint, prefix='backbone.')
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    metrics = runner.test()
+    model = runner.model.module if hasattr(runner.model, 'module') else runner.model
+    rows = []
+    for width in model.widths:
+        suffix = f'_w{width:g}'
+        accuracy = {key.split('/')[-1].removesuffix(suffix): v for key, v in metrics.items() if key.endswith(suffix)}
+        rows.append({**width_complexity(model.backbone, width, cfg.input_size), **accuracy})
+    if runner.rank == 0:
+        out = osp.join(cfg.work_dir, 'linear_probe.json')
+        dump(dict(config=args.config, checkpoint=args.checkpoint, widths=rows), out, indent=2)
+        runner.logger.info(f'saved {out}\n{table(rows)}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,73 @@
+"""Evaluate a trained model: a detector or a classifier at a width.
+
+python tools/test.py configs/det/retinanet_r18-fpn_1xb8-10e_digits.py work_dirs/.../epoch_10.pth --width 0.5
+"""
+
+import argparse
+import functools
+import os.path as osp
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from us3l_mm.engine import load_config
+
+# By default_scope: visualizer, and the hook that draws with it.
+DRAWING = {
+    'mmdet': ('DetLocalVisualizer', dict(type='DetVisualizationHook', draw=True), 'test_out_dir'),
+    'mmpretrain': ('UniversalVisualizer', dict(type='VisualizationHook', enable=True, interval=1), 'out_dir'),
+}
+
+
+def pickle_file(path: str) -> str:
+    if not path.endswith(('.pkl', '.pickle')):
+        raise argparse.ArgumentTypeError(f'predictions are pickled: give a file *.pkl, got {path}')
+    return path
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Evaluate a model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint of a training with this config at this width')
+    parser.add_argument('--work-dir', help='where logs go; work_dirs/<name of the config> if not given')
+    parser.add_argument('--width', type=float, help='width at which the model was trained, if the config has another')
+    parser.add_argument('--out', type=pickle_file, help='write all predictions to this *.pkl file')
+    parser.add_argument('--show-dir', help='write the images with their predictions to this folder')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def draw_predictions(cfg: Config, folder: str) -> None:
+    """Make ``cfg`` write drawn predictions to ``folder``."""
+    scope = cfg.get('default_scope')
+    if scope not in DRAWING:
+        raise SystemExit(f'--show-dir can draw for default_scope {" or ".join(DRAWING)}, got {scope}')
+    visualizer, hook, key = DRAWING[scope]
+    cfg.visualizer = dict(type=visualizer, vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
+    # mmdet's hook joins a relative folder to the work dir once per batch.
+    cfg.setdefault('default_hooks', {}).visualization = {**hook, key: osp.abspath(folder)}
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, args.width)
+    if cfg.get('test_dataloader') is None:
+        raise SystemExit(f'{args.config} has no test_dataloader; for a pretraining, see tools/linear_probe.py')
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    cfg.model.backbone.init_cfg = None  # the checkpoint has it all
+    if args.show_dir is not None:
+        draw_predictions(cfg, args.show_dir)
+    runner = Runner.from_cfg(cfg)
+    # A net that is loaded in part gives numbers, too.
+    runner.load_checkpoint = functools.partial(runner.load_checkpoint, strict=True)
+    if args.out is not None:
+        dump = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
+        runner.test_evaluator.metrics.append(runner.build_evaluator(dict(type=dump, out_file_path=args.out)).metrics[0])
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,39 @@
+"""From the command line of a tool to its config."""
+
+import os.path as osp
+from typing import Optional
+
+from mmengine.config import Config
+
+from .set_width import set_width
+
+
+def load_config(
+    path: str,
+    cfg_options: Optional[dict] = None,
+    work_dir: Optional[str] = None,
+    launcher: str = 'none',
+    width: Optional[float] = None,
+) -> Config:
+    """Read a config and put the options that all tools share into it.
+
+    Args:
+        path (str): Config file.
+        cfg_options (dict, optional): Entries to override, before all others.
+        work_dir (str, optional): Where logs and checkpoints go. Defaults to that of the config, or else
+            ``work_dirs/<name of the config>``.
+        launcher (str): Job launcher, as for :class:`mmengine.runner.Runner`.
+        width (float, optional): See :func:`set_width`.
+
+    Raises:
+        ValueError: See :func:`set_width`.
+    """
+    cfg = Config.fromfile(path)
+    cfg.launcher = launcher
+    if cfg_options is not None:
+        cfg.merge_from_dict(cfg_options)
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    return set_width(cfg, width)

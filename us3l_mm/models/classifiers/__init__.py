@@ -1,0 +1,5 @@
+"""Classifiers."""
+
+from .linear_probe import LinearProbe
+
+__all__ = ['LinearProbe']

@@ -1,0 +1,107 @@
+"""Linear evaluation of all widths in one pass over the data.
+
+Shapes: N images, K classes, W widths.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import torch
+from mmengine.model import BaseModel
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from us3l_mm.registry import MODELS
+from us3l_mm.slim import trace_channels, use_width
+from us3l_mm.slim.batchnorm import width_key
+
+
+@MODELS.register_module()
+class LinearProbe(BaseModel):
+    """Frozen slimmable backbone with one linear head per width.
+
+    Heads share nothing, so that training them together equals training each alone. The backbone stays in
+    evaluation mode and needs calibrated batch-norm statistics of each width.
+
+    Args:
+        backbone (dict): Slimmable backbone, with ``init_cfg`` to load it.
+        widths (Sequence[float]): Widths to evaluate.
+        head (dict): Head of one width without ``in_channels``, such as ``LinearClsHead``.
+        neck (dict): Pooling. Defaults to global average pooling.
+        data_preprocessor (dict, optional): Defaults to mmpretrain's ``ClsDataPreprocessor``.
+        init_cfg (dict, optional): As for :class:`mmengine.model.BaseModel`.
+
+    Raises:
+        ValueError: If ``widths`` is empty or names one twice.
+
+    Source: protocol of Cao et al., CVPR 2023.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        widths: Sequence[float],
+        head: dict,
+        neck: dict = dict(type='mmpretrain.GlobalAveragePooling'),  # noqa: B006  not changed
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.data_preprocessor = MODELS.build(
+            {'type': 'mmpretrain.ClsDataPreprocessor', 'num_classes': head['num_classes'], **(data_preprocessor or {})}
+        )
+        if not widths or len({width_key(width) for width in widths}) < len(widths):
+            raise ValueError(f'widths must name at least one width and none twice, got {list(widths)}')
+        self.widths = tuple(widths)
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck)
+        self.heads = nn.ModuleDict()
+        for width in self.widths:
+            _, outputs = trace_channels(self.backbone, width)
+            self.heads[width_key(width)] = MODELS.build({**head, 'in_channels': outputs[-1].size(1)})
+
+    def init_weights(self) -> None:
+        """Initialise the heads, load the backbone and freeze it."""
+        super().init_weights()
+        self.backbone.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'LinearProbe':
+        """Set the mode of the heads; the backbone is always in evaluation mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @torch.no_grad()
+    def _features(self, inputs: Tensor, width: float) -> tuple[Tensor, ...]:
+        with use_width(self.backbone, width):
+            return self.neck(self.backbone(inputs))
+
+    def forward(self, inputs: Tensor, data_samples: Optional[list[DataSample]] = None, mode: str = 'tensor') -> Any:
+        """Features by width, losses by width, or data samples with scores of every width.
+
+        Args:
+            inputs (Tensor): Images of shape (N, 3, H, W).
+            data_samples (list[DataSample], optional): With ``gt_label``.
+            mode (str): ``'tensor'``, ``'loss'`` or ``'predict'``.
+
+        Returns:
+            dict[float, tuple[Tensor, ...]] | dict[str, Tensor] | list[DataSample]: ``width_scores`` of shape
+            (W, K) is set on the data samples.
+
+        Raises:
+            ValueError: If ``mode`` is another word.
+        """
+        if mode not in ('tensor', 'loss', 'predict'):
+            raise ValueError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}")
+        features = {width: self._features(inputs, width) for width in self.widths}
+        if mode == 'tensor':
+            return features
+        heads = [(width, self.heads[width_key(width)]) for width in self.widths]
+        if mode == 'loss':
+            return {f'loss_w{width:g}': head.loss(features[width], data_samples)['loss'] for width, head in heads}
+        scores = torch.stack([head(features[width]).softmax(dim=1) for width, head in heads], dim=1)  # (N, W, K)
+        data_samples = data_samples or [DataSample() for _ in scores]
+        for sample, score in zip(data_samples, scores):
+            sample.set_field(score, 'width_scores')
+            sample.set_field(self.widths, 'widths', dtype=tuple)
+        return data_samples

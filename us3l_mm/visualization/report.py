@@ -1,0 +1,115 @@
+"""A page that compares widths: one table, and curves of accuracy over cost."""
+
+import html
+import io
+import json
+import os
+from pathlib import Path
+
+COLUMNS = (
+    ('width', 'Width', '{:g}'),
+    ('params', 'Parameters', '{:,}'),
+    ('macs', 'MACs', '{:,}'),
+    ('probe', 'Probe, all labels (%)', '{:.1f}'),
+    ('probe_random', 'the same, random net', '{:.1f}'),
+    ('few', 'Probe, 10 labels a class (%)', '{:.1f}'),
+    ('few_random', 'the same, random net', '{:.1f}'),
+    ('box_ap', 'Box AP, fine-tuned (%)', '{:.1f}'),
+)
+CURVES = {
+    'Probe, all labels (%)': ('probe', 'probe_random'),
+    'Probe, 10 labels a class (%)': ('few', 'few_random'),
+}
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+table {{ border-collapse: collapse; }}
+th, td {{ padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }}
+th {{ font-weight: 600; vertical-align: bottom; }}
+svg {{ max-width: 100%; height: auto; }}
+.note {{ color: #666; font-size: .9rem; }}
+</style></head><body>
+<h1>{title}</h1>
+<p>{summary}</p>
+{table}
+{figure}
+<p class="note">{note}</p>
+</body></html>
+"""
+
+
+def _cells(row: dict) -> list[str]:
+    return ['–' if row.get(key) is None else fmt.format(row[key]) for key, _, fmt in COLUMNS]
+
+
+def text_table(rows: list[dict]) -> str:
+    """Rows as a Markdown table; what is missing stands as a dash.
+
+    Args:
+        rows (list[dict]): One dict for each width, with the keys of :data:`COLUMNS`.
+    """
+    lines = [[title for _, title, _ in COLUMNS], *map(_cells, rows)]
+    lines = ['| ' + ' | '.join(line) + ' |' for line in lines]
+    lines.insert(1, '|---' * len(COLUMNS) + '|')
+    return '\n'.join(lines)
+
+
+def _html_table(rows: list[dict]) -> str:
+    def line(tag: str, cells: list[str]) -> str:
+        return '<tr>' + ''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells) + '</tr>'
+
+    return '<table>' + line('th', [title for _, title, _ in COLUMNS]) + ''.join(line('td', _cells(r)) for r in rows) + '</table>'
+
+
+def _curves(rows: list[dict]) -> str:
+    """Accuracy over MACs as SVG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout='constrained')
+    for axes, (title, (ours, random)) in zip(figure.subplots(1, len(CURVES)), CURVES.items()):
+        macs = [row['macs'] / 1e6 for row in rows]
+        axes.plot(macs, [row[ours] for row in rows], 'o-', label='US3L, pretrained once')
+        axes.plot(macs, [row[random] for row in rows], 's--', color='grey', label='random initialisation')
+        for row, x in zip(rows, macs):
+            axes.annotate(f'{row["width"]:g}', (x, row[ours]), textcoords='offset points', xytext=(0, 7), ha='center')
+        axes.set(xlabel='million MACs per image', ylabel=title, xscale='log')
+        axes.margins(y=0.15)
+        axes.grid(alpha=0.3)
+        axes.legend(loc='lower right')
+    out = io.StringIO()
+    figure.savefig(out, format='svg')
+    text = out.getvalue()
+    return text[text.index('<svg') :]
+
+
+def write_report(report: dict, out_dir: str, title: str, summary: str, note: str = '') -> None:
+    """Write ``report.json`` and ``report.html``.
+
+    Args:
+        report (dict): Numbers; ``report['widths']`` are the rows, see :data:`COLUMNS`.
+        out_dir (str): Folder, made if it is missing.
+        title (str): Heading of the page.
+        summary (str): Paragraph below it.
+        note (str): Small print.
+
+    Raises:
+        ValueError: If there are no rows.
+    """
+    rows = report['widths']
+    if not rows:
+        raise ValueError('a report needs at least one width, got none')
+    page = PAGE.format(
+        title=html.escape(title),
+        summary=html.escape(summary),
+        note=html.escape(note),
+        table=_html_table(rows),
+        figure=_curves(rows),
+    )
+    folder = Path(out_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (('report.json', json.dumps(report, indent=2) + '\n'), ('report.html', page)):
+        part = folder / f'{name}.part'
+        part.write_text(text, encoding='utf-8')
+        os.replace(part, folder / name)
