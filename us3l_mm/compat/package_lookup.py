@@ -1,8 +1,9 @@
 """Let mmengine find installed packages without ``pkg_resources``.
 
 ``_base_ = 'mmdet::...'`` asks mmengine where mmdet lies, and mmengine reloads ``pkg_resources`` to find out.
-That module warns of its removal, is gone from setuptools 82, and setuptools itself is not part of Python 3.12
-environments. Obsolete with an mmengine that uses ``importlib.metadata``: none yet (mmengine 0.10.7).
+That module warns of its removal and is gone from setuptools 82. (On Python >= 3.12 mmengine still needs some
+setuptools: a Runner's environment report imports distutils.) Obsolete with an mmengine that uses
+``importlib.metadata``: none yet (mmengine 0.10.7).
 """
 
 import importlib

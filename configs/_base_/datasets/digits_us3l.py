@@ -15,7 +15,7 @@ view = [
     dict(type='PILToNumpy'),
 ]
 train_dataloader = dict(
-    batch_size=128,
+    batch_size=64,
     num_workers=1,
     persistent_workers=False,
     drop_last=True,
