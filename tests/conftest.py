@@ -1,6 +1,9 @@
 """What every test starts from: fixed seeds, one thread, and no state of mmengine left by another test."""
 
 import random
+import runpy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from mmengine.visualization import Visualizer
 
 import us3l_mm  # noqa: F401  before anything imports mmcv.ops
 
+ROOT = Path(__file__).parents[1]
 _GLOBALS = (DefaultScope, MessageHub, MMLogger, Visualizer)
 
 
@@ -50,3 +54,17 @@ def set_time():
             hub.update_info(name, value)
 
     return tell
+
+
+@pytest.fixture(scope='session')
+def run_tool():
+    """Run a script of tools/ in this process, as its command line would."""
+
+    def run(name, *args):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, args)])
+            patch.chdir(ROOT)
+            _forget_instances()
+            runpy.run_path(str(ROOT / 'tools' / f'{name}.py'), run_name='__main__')
+
+    return run

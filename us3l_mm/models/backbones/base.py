@@ -57,6 +57,11 @@ class SlimmableBackboneMixin:
                 setattr(self, name, child)
         self._register_load_state_dict_pre_hook(self._check_state_dict)
 
+    def train(self, mode: bool = True) -> 'SlimmableBackboneMixin':
+        """Set the mode as the stock backbone does, and return it, which mmpretrain's ResNet forgets."""
+        super().train(mode)
+        return self
+
     def _check_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) -> None:
         """Slice ``state_dict`` in place to this net, or raise if it was made by another one.
 

@@ -1,0 +1,116 @@
+"""The main job, tiny, through the command lines: pretrain, resume, calibrate, probe, fine-tune nets."""
+
+import json
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from mmpretrain.models import ResNet_CIFAR
+
+from us3l_mm.slim import use_width
+
+PRETRAIN = 'configs/us3l/r18_1xb64-40e_digits.py'
+PROBE = 'configs/linear/r18_1xb128-20e_digits.py'
+TINY = [
+    'train_cfg.max_epochs=4',
+    'train_dataloader.batch_size=16',
+    'train_dataloader.dataset.per_class=4',
+    'model.neck.hid_channels=32',
+    'model.distill_predictor.hid_channels=32',
+    'default_hooks.checkpoint.interval=1',
+]
+BACKBONE = dict(depth=18, stem_channels=16, base_channels=16)
+WIDTHS = (1.0, 0.5, 0.3)
+
+
+@pytest.fixture(scope='module')
+def work_dir(tmp_path_factory, run_tool):
+    """A pretraining of four epochs, one for each stage of dynamic sampling, and its calibration."""
+    folder = tmp_path_factory.mktemp('pretrain')
+    run_tool('train', PRETRAIN, '--work-dir', folder, '--cfg-options', *TINY)
+    run_tool('calibrate_bn', PRETRAIN, folder / 'epoch_4.pth', '--widths', *WIDTHS, '--cfg-options', *TINY)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def calibrated(work_dir):
+    return work_dir / 'epoch_4_calibrated.pth'
+
+
+def backbone_state(path):
+    state = torch.load(path, weights_only=True)['state_dict']
+    return {key.removeprefix('backbone.'): value for key, value in state.items() if key.startswith('backbone.')}
+
+
+def test_log_has_losses_of_each_role_widths_and_feature_std(work_dir):
+    (log,) = work_dir.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(lines) >= 4 and 'loss_narrowest' not in lines[0]  # stage 0 trains the full width only
+    last = lines[-1]
+    assert last['width_widest'] == 1 and last['width_narrowest'] == 0.25 and 0.25 < last['width_random'] < 1
+    assert {'loss', 'loss_widest', 'loss_narrowest', 'loss_random', 'group_reg', 'feature_std'} <= last.keys()
+
+
+def test_calibration_changes_nothing_but_statistics(work_dir, calibrated):
+    before = torch.load(work_dir / 'epoch_4.pth', weights_only=False)['state_dict']  # our own file
+    after = torch.load(calibrated, weights_only=True)['state_dict']
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed and all(key.startswith('backbone.') and '.running_' in key for key in changed)
+    added = after.keys() - before.keys()
+    assert {key.rsplit('_', 2)[-2:][0] + '_' + key.rsplit('_', 1)[-1] for key in added} == {'0_5', '0_3'}
+
+
+def test_calibrated_checkpoint_fits_stock_and_narrow_nets(calibrated):
+    state = backbone_state(calibrated)
+    slimmable = MODELS.build(dict(type='us3l_mm.SlimmableResNet_CIFAR', **BACKBONE)).eval()
+    slimmable.load_state_dict(state)
+    images = torch.randn(2, 3, 16, 16)
+    stock = ResNet_CIFAR(**BACKBONE)
+    assert not stock.load_state_dict(state, strict=False).missing_keys
+    stock.eval()
+    with torch.no_grad():
+        assert torch.equal(stock(images)[0], slimmable(images)[0])
+        for width in WIDTHS[1:]:
+            pretrained = dict(type='Pretrained', checkpoint=str(calibrated), prefix='backbone.')
+            narrow = MODELS.build(
+                dict(type='us3l_mm.SlimmableResNet_CIFAR', width=width, init_cfg=pretrained, **BACKBONE)
+            )
+            narrow.init_weights()
+            with use_width(slimmable, width):
+                expected = slimmable(images)[0]
+            torch.testing.assert_close(narrow.eval()(images)[0], expected, rtol=0, atol=1e-6)
+
+
+def test_linear_probe_writes_a_row_for_each_width(calibrated, run_tool, tmp_path):
+    options = ['train_cfg.max_epochs=2', 'train_cfg.val_interval=2', 'train_dataloader.dataset.per_class=10']
+    run_tool('linear_probe', PROBE, calibrated, '--widths', *WIDTHS, '--work-dir', tmp_path, '--cfg-options', *options)
+    rows = json.loads((tmp_path / 'linear_probe.json').read_text())['widths']
+    assert [row['width'] for row in rows] == list(WIDTHS)
+    assert all(0 <= row['top1'] <= 100 for row in rows)
+    for wide, narrow in zip(rows, rows[1:]):
+        assert wide['params'] > narrow['params'] and wide['macs'] > narrow['macs']
+
+
+def test_probe_of_an_uncalibrated_checkpoint_names_the_command(work_dir, run_tool, tmp_path):
+    with pytest.raises(RuntimeError, match=r'tools/calibrate_bn\.py CONFIG CHECKPOINT --widths 1'):
+        run_tool('linear_probe', PROBE, work_dir / 'epoch_4.pth', '--work-dir', tmp_path)
+
+
+def test_missing_and_cut_off_checkpoints_are_named(calibrated, run_tool, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'epoch_5_calibrated\.pth not found; the nearest .*epoch_4_calibrated'):
+        run_tool('linear_probe', PROBE, calibrated.with_name('epoch_5_calibrated.pth'), '--work-dir', tmp_path)
+    short = tmp_path / 'short.pth'
+    short.write_bytes(calibrated.read_bytes()[:5000])
+    with pytest.raises(RuntimeError, match=r'short\.pth \(5000 bytes\) is cut off'):
+        run_tool('calibrate_bn', PRETRAIN, short)
+
+
+def test_calibration_of_a_bad_width_writes_nothing(work_dir, run_tool, tmp_path):
+    with pytest.raises(ValueError, match=r'width must be in \(0, 1\], got 1.5'):
+        run_tool('calibrate_bn', PRETRAIN, work_dir / 'epoch_4.pth', '--widths', 1.5, '--out', tmp_path / 'x.pth')
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_key_in_a_config_is_named(run_tool, tmp_path):
+    with pytest.raises(TypeError, match='bananas'):
+        run_tool('train', PRETRAIN, '--work-dir', tmp_path, '--cfg-options', *TINY, 'model.bananas=1')

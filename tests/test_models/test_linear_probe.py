@@ -1,0 +1,87 @@
+"""All widths in one pass equal each width alone."""
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS
+from mmpretrain.structures import DataSample
+
+from us3l_mm.slim import calibrate_bn, to_dense
+
+BACKBONE = dict(type='us3l_mm.SlimmableResNet_CIFAR', depth=18, stem_channels=16, base_channels=16)
+WIDTHS = (1.0, 0.5, 0.3)
+
+
+def build(widths=WIDTHS, calibrated=WIDTHS):
+    model = MODELS.build(
+        dict(
+            type='us3l_mm.LinearProbe',
+            backbone=BACKBONE,
+            widths=widths,
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=4),
+            data_preprocessor=dict(mean=[127.0] * 3, std=[60.0] * 3),
+        )
+    )
+    model.init_weights()
+    if calibrated:
+        calibrate_bn(model.backbone, calibrated, [torch.randn(8, 3, 16, 16) for _ in range(2)])
+    return model.train()
+
+
+def batch(count=8):
+    samples = [DataSample().set_gt_label(i % 4) for i in range(count)]
+    return dict(inputs=torch.randint(256, (count, 3, 16, 16), dtype=torch.uint8), data_samples=samples)
+
+
+def test_training_equals_each_head_alone():
+    model, data = build(), batch()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9))
+    images = (data['inputs'].float() - 127) / 60
+    labels = torch.tensor([int(sample.gt_label) for sample in data['data_samples']])
+    alone = {}
+    for width, head in zip(WIDTHS, model.heads.values()):
+        dense = to_dense(model.backbone, width).eval()
+        weight, bias = (p.detach().clone().requires_grad_() for p in (head.fc.weight, head.fc.bias))
+        sgd = torch.optim.SGD([weight, bias], lr=0.5, momentum=0.9)
+        for _ in range(3):
+            with torch.no_grad():
+                features = dense(images)[-1].mean(dim=(2, 3))
+            loss = torch.nn.functional.cross_entropy(features @ weight.T + bias, labels)
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+        alone[width] = weight, bias, loss.item()
+    for _ in range(3):
+        logs = model.train_step(data, optimizer)
+    for width, head in zip(WIDTHS, model.heads.values()):
+        weight, bias, loss = alone[width]
+        torch.testing.assert_close(head.fc.weight, weight, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(head.fc.bias, bias, rtol=1e-4, atol=1e-5)
+        assert logs[f'loss_w{width:g}'].item() == pytest.approx(loss, rel=1e-4)
+    for key, value in model.backbone.state_dict().items():
+        assert torch.equal(value, before[f'backbone.{key}']), key  # frozen, statistics included
+
+
+def test_scores_are_those_of_each_width():
+    model, data = build(), batch()
+    samples = model.eval().test_step(data)
+    images = (data['inputs'].float() - 127) / 60
+    for index, (width, head) in enumerate(zip(WIDTHS, model.heads.values())):
+        with torch.no_grad():
+            features = to_dense(model.backbone, width).eval()(images)[-1].mean(dim=(2, 3))
+            expected = (features @ head.fc.weight.T + head.fc.bias).softmax(1)
+        got = torch.stack([sample.width_scores[index] for sample in samples])
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_uncalibrated_width_names_the_command():
+    model = build(calibrated=(1.0,))
+    with pytest.raises(RuntimeError, match=r'tools/calibrate_bn\.py .* --widths 0\.5'):
+        model.test_step(batch())
+
+
+@pytest.mark.parametrize('widths', [(), (0.5, 0.5)])
+def test_no_width_or_one_twice_is_refused(widths):
+    with pytest.raises(ValueError, match='at least one width and none twice'):
+        build(widths, None)
