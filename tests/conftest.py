@@ -15,6 +15,10 @@ from mmengine.visualization import Visualizer
 import us3l_mm  # noqa: F401  before anything imports mmcv.ops
 
 ROOT = Path(__file__).parents[1]
+# Tiny nets are many times faster so where cores are shared, and sums have one order. Here, not in a fixture,
+# so that it holds for fixtures of a wider scope too.
+torch.set_num_threads(1)
+
 _GLOBALS = (DefaultScope, MessageHub, MMLogger, Visualizer)
 
 
@@ -29,12 +33,10 @@ def clean_start():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # tiny nets are faster so, and sums have one order
     _forget_instances()
     yield
     _forget_instances()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     torch.set_default_dtype(torch.float32)
 
 

@@ -9,7 +9,7 @@ from mmpretrain.models import ResNet_CIFAR
 
 from us3l_mm.slim import use_width
 
-PRETRAIN = 'configs/us3l/r18_1xb64-40e_digits.py'
+PRETRAIN = 'configs/us3l/r18_1xb64-24e_digits.py'
 PROBE = 'configs/linear/r18_1xb128-20e_digits.py'
 TINY = [
     'train_cfg.max_epochs=4',
@@ -57,7 +57,7 @@ def test_calibration_changes_nothing_but_statistics(work_dir, calibrated):
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert changed and all(key.startswith('backbone.') and '.running_' in key for key in changed)
     added = after.keys() - before.keys()
-    assert {key.rsplit('_', 2)[-2:][0] + '_' + key.rsplit('_', 1)[-1] for key in added} == {'0_5', '0_3'}
+    assert added and all(key.endswith(('_0_5', '_0_3')) for key in added)
 
 
 def test_calibrated_checkpoint_fits_stock_and_narrow_nets(calibrated):

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Optional
 
 import cv2
 import numpy as np
@@ -26,7 +25,7 @@ INK = 0.3  # least opacity that counts as ink
 MAX_IOU = 0.02  # of two boxes
 
 
-def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out_dir', type=Path, help='folder to make')
     parser.add_argument('--train', type=int, default=240, help='training scenes (default: %(default)s)')
@@ -147,7 +146,7 @@ def make_split(out_dir: Path, name: str, count: int, size: int, seed: int) -> No
     (out_dir / 'annotations' / f'{name}.json').write_text(json.dumps(coco))
 
 
-def main(argv: Optional[list[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     out: Path = args.out_dir
     parameters = dict(version=VERSION, train=args.train, val=args.val, size=args.size, seed=args.seed)

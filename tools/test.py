@@ -1,6 +1,6 @@
 """Evaluate a trained model: a detector or a classifier at a width.
 
-python tools/test.py configs/det/retinanet_r18-fpn_1xb8-10e_digits.py work_dirs/.../epoch_10.pth --width 0.5
+python tools/test.py configs/det/retinanet_r18-fpn_1xb4-10e_digits.py work_dirs/.../epoch_10.pth --width 0.5
 """
 
 import argparse

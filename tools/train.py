@@ -1,7 +1,7 @@
 """Train a model from a config: US3L pretraining, a linear probe or a detector at a width.
 
 python tools/train.py configs/us3l/r50_8xb256.py
-python tools/train.py configs/det/retinanet_r18-fpn_1xb8-10e_digits.py --width 0.5
+python tools/train.py configs/det/retinanet_r18-fpn_1xb4-10e_digits.py --width 0.5
 """
 
 import argparse
@@ -13,7 +13,9 @@ from us3l_mm.engine import load_config
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train a model', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description='Train a model', formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go; work_dirs/<name of the config> if not given')
     parser.add_argument('--width', type=float, help='fine-tune a slimmable backbone at this width, in (0, 1]')

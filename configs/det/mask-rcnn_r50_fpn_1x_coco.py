@@ -20,7 +20,9 @@ model = dict(
         frozen_stages=-1,
         norm_eval=False,
         width=1.0,  # this and neck.in_channels: set both by --width
-        init_cfg=dict(type='Pretrained', checkpoint='work_dirs/r50_8xb256/epoch_100_calibrated.pth', prefix='backbone.'),
+        init_cfg=dict(
+            type='Pretrained', checkpoint='work_dirs/r50_8xb256/epoch_100_calibrated.pth', prefix='backbone.'
+        ),
     ),
     neck=dict(norm_cfg=norm_cfg),
     roi_head=dict(

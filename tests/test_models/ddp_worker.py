@@ -12,6 +12,7 @@ from mmengine.model import BaseDataPreprocessor, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 import us3l_mm  # noqa: F401  before anything imports mmcv.ops
 from us3l_mm.models import US3L, SlimmableResNet_CIFAR
@@ -71,7 +72,13 @@ def make_model(base, distill, batch_norm, update):
     backbone = Convolutions()
     if batch_norm:
         backbone = SlimmableResNet_CIFAR(
-            depth=18, stem_channels=32, base_channels=32, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,)
+            depth=18,
+            stem_channels=32,
+            base_channels=32,
+            num_stages=2,
+            strides=(1, 2),
+            dilations=(1, 1),
+            out_indices=(1,),
         )
     model = US3L(
         data_preprocessor=BaseDataPreprocessor(),
@@ -118,6 +125,18 @@ def make_views():
     return [[torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2)] for _ in range(COUNT)]
 
 
+def count_reductions(wrapped):
+    """Note, in the order of the reductions, how many gradients each has, and do them as DDP would."""
+    counts = []
+
+    def reduce(group, bucket):
+        counts.append(len(bucket.gradients()))
+        return default_hooks.allreduce_hook(group, bucket)
+
+    wrapped.register_comm_hook(None, reduce)
+    return counts
+
+
 def error_of(function, *args):
     try:
         function(*args)
@@ -137,7 +156,9 @@ def main():
     for name, scenario in SCENARIOS.items():
         model = make_model(*scenario)
         cfg = dict(type='us3l_mm.US3LDistributedDataParallel', module=model, device_ids=[0])  # as the Runner has it
-        results[name] = train(model, MODEL_WRAPPERS.build(cfg).train_step, views)
+        wrapped = MODEL_WRAPPERS.build(cfg)
+        reductions = count_reductions(wrapped)
+        results[name] = (*train(model, wrapped.train_step, views), sum(reductions))
     stock = MMDistributedDataParallel(make_model(*SCENARIOS['nce']))
     optimizer = OptimWrapper(torch.optim.SGD(stock.parameters(), lr=0.05))
     results['stock wrapper'] = error_of(stock.train_step, dict(inputs=views[0]), optimizer)

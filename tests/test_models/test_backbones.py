@@ -311,7 +311,9 @@ def test_checkpoint_of_another_depth_is_refused(of, into, width, states):
 
 
 def test_checkpoint_of_another_base_width_is_refused(states):
-    with pytest.raises(RuntimeError, match=r'of another shape \[.conv1.weight: got \(8, 3, 7, 7\), needs \(16, 3, 7, 7\)'):
+    with pytest.raises(
+        RuntimeError, match=r'of another shape \[.conv1.weight: got \(8, 3, 7, 7\), needs \(16, 3, 7, 7\)'
+    ):
         SlimmableResNet(18, **SMALL).load_state_dict(states[18], strict=False)
 
 
@@ -345,6 +347,12 @@ def test_missing_layer_is_refused_even_without_strict(states):
 
 
 # The stock options
+
+
+def test_train_and_eval_return_the_net():
+    net = build()
+    assert net.train() is net and net.training
+    assert net.eval() is net and not net.training
 
 
 def test_unknown_key_of_a_config_is_named():

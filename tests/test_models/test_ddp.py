@@ -72,22 +72,22 @@ def in_one_process(name):
 def test_two_processes_equal_one_on_the_joint_batch(name, results):
     logs, expected = in_one_process(name)
     ranks = [result[name] for result in results]
-    for _, state in ranks:
+    for _, state, _ in ranks:
         assert state.keys() == expected.keys()
         for key, parameter in state.items():
             error = (parameter - expected[key]).abs().max() / expected[key].abs().max().clamp(min=1e-6)
             assert error < 1e-6, f'{key}: relative error {error:.1e}'
     for iteration, log in enumerate(logs):
-        mean = sum(rank_logs[iteration]['loss'] for rank_logs, _ in ranks) / PROCESSES
+        mean = sum(rank_logs[iteration]['loss'] for rank_logs, *_ in ranks) / PROCESSES
         assert mean == pytest.approx(log['loss'], rel=1e-6)
         if name.startswith('nce'):  # a loss over the gathered batch is the same everywhere
-            for rank_logs, _ in ranks:
+            for rank_logs, *_ in ranks:
                 assert rank_logs[iteration]['loss'] == pytest.approx(log['loss'], rel=1e-6)
 
 
 @pytest.mark.parametrize('name', ddp_worker.SCENARIOS)
 def test_processes_hold_equal_weights(name, results):
-    (_, first), (_, second) = (result[name] for result in results)
+    first, second = (result[name][1] for result in results)
     assert first.keys() == second.keys()
     assert {key.split('.')[0] for key in first} >= {'backbone', 'neck', 'distill_predictor'}
     assert not [key for key in first if not torch.equal(first[key], second[key])]
@@ -100,6 +100,17 @@ def test_processes_draw_the_same_widths(name, results):
     assert widths[0] == widths[1]
     assert [len(log) for log in widths[0]] == [1, 3, 3, 3]
     assert [log.get('width_narrowest') for log in widths[0]] == [None, 0.75, 0.5, 0.25]
+
+
+@pytest.mark.usefixtures('mmpretrain_scope')
+@pytest.mark.parametrize('name', ddp_worker.SCENARIOS)
+def test_gradients_are_reduced_once_an_update(name, results):
+    """The widths 1, 3, 3 and 3 of the four iterations are ten updates, or four if accumulated."""
+    trained = sum(
+        parameter.requires_grad for parameter in ddp_worker.make_model(*ddp_worker.SCENARIOS[name]).parameters()
+    )
+    updates = 4 if ddp_worker.SCENARIOS[name][3] == 'accumulate' else 10
+    assert [result[name][2] for result in results] == [updates * trained] * PROCESSES
 
 
 @pytest.mark.parametrize('name', ['mse', 'batch norm, mse, accumulate'])

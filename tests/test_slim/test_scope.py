@@ -75,9 +75,9 @@ def test_width_is_no_part_of_the_state_dict():
 
 
 def test_module_without_slimmable_layers_is_refused():
-    with pytest.raises(ValueError, match='Linear has no slimmable layer.*us3l_mm.SlimmableConv2d'):
-        with use_width(nn.Linear(2, 2), 0.5):
-            pass
+    message = 'Linear has no slimmable layer.*us3l_mm.SlimmableConv2d'
+    with pytest.raises(ValueError, match=message), use_width(nn.Linear(2, 2), 0.5):
+        pass
 
 
 @pytest.mark.parametrize('width, error', [(0, ValueError), (1.5, ValueError), ('1', TypeError), (True, TypeError)])

@@ -1,6 +1,5 @@
 """1,797 handwritten digits that come with scikit-learn."""
 
-from typing import Optional
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -28,7 +27,7 @@ class Digits(BaseDataset):
 
     METAINFO = {'classes': tuple('0123456789'), 'dataset_type': 'digits'}
 
-    def __init__(self, split: str = 'train', per_class: Optional[int] = None, **kwargs) -> None:
+    def __init__(self, split: str = 'train', per_class: int | None = None, **kwargs) -> None:
         if split not in ('train', 'test'):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}")
         self.split = split

@@ -1,7 +1,6 @@
 """From the command line of a tool to its config."""
 
 import os.path as osp
-from typing import Optional
 
 from mmengine.config import Config
 
@@ -10,10 +9,10 @@ from .set_width import set_width
 
 def load_config(
     path: str,
-    cfg_options: Optional[dict] = None,
-    work_dir: Optional[str] = None,
+    cfg_options: dict | None = None,
+    work_dir: str | None = None,
     launcher: str = 'none',
-    width: Optional[float] = None,
+    width: float | None = None,
 ) -> Config:
     """Read a config and put the options that all tools share into it.
 

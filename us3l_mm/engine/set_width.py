@@ -1,7 +1,5 @@
 """The width of a fine-tuned network, in one place of its config."""
 
-from typing import Optional
-
 from mmengine.config import Config, ConfigDict
 
 from us3l_mm.models import SlimmableBackboneMixin
@@ -9,7 +7,7 @@ from us3l_mm.registry import MODELS
 from us3l_mm.slim import check_width
 
 
-def _backbone_class(backbone: ConfigDict, scope: Optional[str]) -> Optional[type]:
+def _backbone_class(backbone: ConfigDict, scope: str | None) -> type | None:
     """Class that a backbone config names, or None if no registry knows it."""
     if isinstance(backbone.type, type):
         return backbone.type
@@ -17,13 +15,13 @@ def _backbone_class(backbone: ConfigDict, scope: Optional[str]) -> Optional[type
         return registry.get(backbone.type)
 
 
-def _out_channels(backbone: ConfigDict, scope: Optional[str], **changes) -> list[int]:
+def _out_channels(backbone: ConfigDict, scope: str | None, **changes) -> list[int]:
     """Channels of each output of a backbone config; nothing is loaded."""
     with MODELS.switch_scope_and_registry(scope) as registry:
         return list(registry.build({**backbone, 'init_cfg': None, **changes}).out_channels)
 
 
-def _reader(model: ConfigDict) -> tuple[str, Optional[ConfigDict]]:
+def _reader(model: ConfigDict) -> tuple[str, ConfigDict | None]:
     """Part of the model, with its name, whose ``in_channels`` are the outputs of the backbone."""
     necks = model.get('neck') or []
     parts = [(f'neck[{i}]', neck) for i, neck in enumerate(necks)] if isinstance(necks, list) else [('neck', necks)]
@@ -33,7 +31,7 @@ def _reader(model: ConfigDict) -> tuple[str, Optional[ConfigDict]]:
     return 'model', None
 
 
-def set_width(cfg: Config, width: Optional[float] = None) -> Config:
+def set_width(cfg: Config, width: float | None = None) -> Config:
     """Set the width of the backbone and the ``in_channels`` that follow from it.
 
     The width is the argument or else the top-level ``width`` of the config. It goes to

@@ -1,7 +1,6 @@
 """Group regularisation."""
 
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +60,7 @@ class GroupRegularizer:
 
     @torch.no_grad()
     def add_gradient(
-        self, parameters: Sequence[nn.Parameter], progress: float, scale: Optional[Tensor] = None
+        self, parameters: Sequence[nn.Parameter], progress: float, scale: Tensor | None = None
     ) -> Tensor:
         """Add the gradient of the penalty to ``.grad``.
 

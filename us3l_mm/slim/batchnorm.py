@@ -1,6 +1,5 @@
 """Batch normalisation that never mixes the statistics of different widths."""
 
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +37,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         if not self.track_running_stats:
             raise ValueError('SlimmableBatchNorm2d needs track_running_stats=True (it stores statistics per width)')
         self.calibrated: set[str] = set()
-        self.update_rate: Optional[float] = None  # set while calibrate_bn runs
+        self.update_rate: float | None = None  # set while calibrate_bn runs
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W), C at most ``num_features``."""
@@ -70,7 +69,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             )
         return self._buffers_of(width)
 
-    def forget(self, width: Optional[float] = None) -> None:
+    def forget(self, width: float | None = None) -> None:
         """Drop the statistics of one width, or of all of them."""
         if width is None:
             for name in [n for n in self._buffers if n.startswith(self._per_width)]:
@@ -84,7 +83,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         if width is not None:
             self.calibrated.discard(width_key(width))
 
-    def _buffers_of(self, width: float, channels: Optional[int] = None) -> tuple[Tensor, Tensor]:
+    def _buffers_of(self, width: float, channels: int | None = None) -> tuple[Tensor, Tensor]:
         """Buffers of a width; made if they are missing and ``channels`` is given."""
         if check_width(width) == 1.0:
             return self.running_mean, self.running_var

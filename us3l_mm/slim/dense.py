@@ -2,7 +2,7 @@
 
 import copy
 from collections import defaultdict
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ def _example_input(module: nn.Module) -> Tensor:
 
 @torch.no_grad()
 def trace_channels(
-    module: nn.Module, width: float, example_input: Optional[Tensor] = None
+    module: nn.Module, width: float, example_input: Tensor | None = None
 ) -> tuple[dict[str, int], Any]:
     """Input channels that each slimmable layer sees at ``width``.
 
@@ -79,7 +79,7 @@ def trace_channels(
     return {name: seen[name].pop() for name in layers}, output
 
 
-def _like(plain: nn.Module, layer: nn.Module, **tensors: Optional[Tensor]) -> nn.Module:
+def _like(plain: nn.Module, layer: nn.Module, **tensors: Tensor | None) -> nn.Module:
     """Give ``plain`` the tensors and the training state of ``layer``."""
     for name, tensor in tensors.items():
         if tensor is None:
@@ -127,7 +127,7 @@ def _dense_layer(layer: SlimmableLayer, in_channels: int, with_statistics: bool)
 def to_dense(
     module: nn.Module,
     width: float,
-    example_input: Optional[Tensor] = None,
+    example_input: Tensor | None = None,
     with_statistics: bool = True,
 ) -> nn.Module:
     """Copy of ``module`` in which every slimmable layer is the plain layer it is at ``width``.

@@ -4,7 +4,7 @@ Shapes: N images of H x W pixels in each of two views, D embedding dimensions.
 """
 
 from contextlib import nullcontext
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -69,18 +69,18 @@ class US3L(BaseSelfSupervisor):
         backbone: dict,
         neck: dict,
         head: dict,
-        distill_loss: Optional[dict] = None,
-        distill_predictor: Optional[dict] = None,
-        sampler: Optional[dict] = None,
+        distill_loss: dict | None = None,
+        distill_predictor: dict | None = None,
+        sampler: dict | None = None,
         base_target: str = 'momentum',
         sub_target: str = 'momentum',
         momentum: float = 0.99,
-        group_reg: Optional[dict] = None,
+        group_reg: dict | None = None,
         update: str = 'per_width',
         by_epoch: bool = True,
-        pretrained: Optional[str] = None,
-        data_preprocessor: Optional[Union[dict, nn.Module]] = None,
-        init_cfg: Optional[dict] = None,
+        pretrained: str | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(backbone, neck, head, None, pretrained, data_preprocessor, init_cfg)
         for name, value, options in (
@@ -129,7 +129,7 @@ class US3L(BaseSelfSupervisor):
         self,
         inputs: list[Tensor],
         data_samples: Any,
-        targets: Optional[list[Tensor]],
+        targets: list[Tensor] | None,
         distill: bool = False,
         touch_heads: bool = False,
     ) -> dict[str, Any]:
@@ -237,7 +237,7 @@ class US3L(BaseSelfSupervisor):
                 f'US3L takes the time of training from the Runner, which has not told {error}; train it by a Runner'
             ) from error
 
-    def _targets(self, views: list[Tensor], width: float, sub: bool, known: dict) -> Optional[list[Tensor]]:
+    def _targets(self, views: list[Tensor], width: float, sub: bool, known: dict) -> list[Tensor] | None:
         """Target of each view, None for the network's own embedding; ``known`` keeps those of this iteration."""
         distills = self.distill_loss is not None
         if (self.sub_target if sub else self.base_target) == 'online':

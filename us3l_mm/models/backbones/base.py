@@ -3,7 +3,6 @@
 import logging
 import re
 from collections import Counter
-from typing import Optional
 
 from mmengine.logging import print_log
 
@@ -35,10 +34,10 @@ class SlimmableBackboneMixin:
     def __init__(
         self,
         *args,
-        width: Optional[float] = None,
+        width: float | None = None,
         require_statistics: bool = True,
-        conv_cfg: Optional[dict] = None,
-        norm_cfg: Optional[dict] = None,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(

@@ -4,7 +4,7 @@ Shapes: N images, K classes, W widths.
 """
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
@@ -43,8 +43,8 @@ class LinearProbe(BaseModel):
         widths: Sequence[float],
         head: dict,
         neck: dict = dict(type='mmpretrain.GlobalAveragePooling'),  # noqa: B006  not changed
-        data_preprocessor: Optional[dict] = None,
-        init_cfg: Optional[dict] = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.data_preprocessor = MODELS.build(
@@ -76,7 +76,7 @@ class LinearProbe(BaseModel):
         with use_width(self.backbone, width):
             return self.neck(self.backbone(inputs))
 
-    def forward(self, inputs: Tensor, data_samples: Optional[list[DataSample]] = None, mode: str = 'tensor') -> Any:
+    def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = 'tensor') -> Any:
         """Features by width, losses by width, or data samples with scores of every width.
 
         Args:

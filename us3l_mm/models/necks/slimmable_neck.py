@@ -1,7 +1,6 @@
 """Projector behind a backbone of any width."""
 
 from collections.abc import Sequence
-from typing import Union
 
 from mmpretrain.models import NonLinearNeck
 
@@ -34,7 +33,7 @@ class SlimmableNonLinearNeck(NonLinearNeck):
         in_channels: int,
         hid_channels: int,
         out_channels: int,
-        with_bias: Union[bool, Sequence[bool]] = False,
+        with_bias: bool | Sequence[bool] = False,
         norm_cfg: dict = dict(type='BN1d', track_running_stats=False),  # noqa: B006  as mmpretrain
         **kwargs,
     ) -> None:

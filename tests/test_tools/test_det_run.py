@@ -1,0 +1,105 @@
+"""The way of a detector from scenes to box AP, through the tools."""
+
+import json
+import pickle
+import re
+import runpy
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from us3l_mm.models import SlimmableResNet_CIFAR
+from us3l_mm.slim import calibrate_bn
+
+CONFIG = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
+
+
+def tool(monkeypatch, name, *arguments):
+    monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+    runpy.run_path(f'tools/{name}', run_name='__main__')
+
+
+def metrics(work_dir):
+    """Last metrics that a run in ``work_dir`` logged, by key."""
+    found = {}
+    for log in sorted(work_dir.glob('*/vis_data/scalars.json')) + sorted(work_dir.glob('*/*.json')):
+        for line in log.read_text().splitlines():
+            found.update(json.loads(line))
+    return found
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Options that point the config to 4 scenes."""
+    tool(monkeypatch, 'make_digit_scenes.py', tmp_path / 'scenes', '--train', 4, '--val', 2)
+    roots = [f'{split}_dataloader.dataset.data_root={tmp_path}/scenes/' for split in ('train', 'val', 'test')]
+    return [*roots, 'model.test_cfg.score_thr=0']  # a net that has learnt nothing shall predict something
+
+
+def test_train_and_test_at_half_width(tmp_path, monkeypatch, data):
+    net = SlimmableResNet_CIFAR(depth=18, stem_channels=16, base_channels=16)
+    calibrate_bn(net, [1.0, 0.5], [torch.randn(4, 3, 32, 32)])
+    state = {f'backbone.{key}': value for key, value in net.state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'pretrained.pth')
+    work_dir = tmp_path / 'run'
+    options = [f'model.backbone.init_cfg.checkpoint={tmp_path}/pretrained.pth', 'train_dataloader.batch_size=2']
+    options += ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'optim_wrapper.optimizer.lr=0']
+    tool(monkeypatch, 'train.py', CONFIG, '--width', 0.5, '--work-dir', work_dir, '--cfg-options', *data, *options)
+    trained = metrics(work_dir)
+    assert 0 <= trained['coco/bbox_mAP'] <= 1
+    dumped = Config.fromfile(str(work_dir / 'retinanet_r18-fpn_1xb4-10e_digits.py'))
+    assert dumped.model.backbone.width == 0.5 and dumped.model.neck.in_channels == [32, 64]
+
+    saved = torch.load(work_dir / 'epoch_1.pth', weights_only=False)['state_dict']
+    weight = state['backbone.layer3.0.conv1.weight']
+    assert torch.equal(saved['backbone.layer3.0.conv1.weight'], weight[:32, :16])  # lr=0: the slice as it was loaded
+
+    out, drawn = tmp_path / 'predictions.pkl', tmp_path / 'drawn'
+    arguments = [CONFIG, work_dir / 'epoch_1.pth', '--work-dir', tmp_path / 'test', '--out', out, '--show-dir', drawn]
+    tool(monkeypatch, 'test.py', *arguments, '--width', 0.5, '--cfg-options', *data)
+    assert metrics(tmp_path / 'test')['coco/bbox_mAP'] == trained['coco/bbox_mAP']
+    with open(out, 'rb') as file:
+        assert [result['img_id'] for result in pickle.load(file)] == [1, 2]
+    assert sorted(path.name for path in drawn.iterdir()) == ['00001.png', '00002.png']
+
+    # Another width than that of the training is no silent mistake.
+    with pytest.raises(RuntimeError, match='does not fit SlimmableResNet_CIFAR'):
+        tool(monkeypatch, 'test.py', *arguments[:4], '--width', 1.0, '--cfg-options', *data)
+
+
+def test_checkpoint_with_missing_parts_is_refused(tmp_path, monkeypatch, data):
+    net = SlimmableResNet_CIFAR(depth=18, stem_channels=16, base_channels=16, width=1.0)
+    # Statistics as if it were trained.
+    state = {f'backbone.{key}': value + 0.1 * ('running_' in key) for key, value in net.state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'backbone_only.pth')
+    arguments = [CONFIG, tmp_path / 'backbone_only.pth', '--work-dir', tmp_path / 'test', '--cfg-options', *data]
+    with pytest.raises(RuntimeError, match='(?s)missing keys.*bbox_head'):
+        tool(monkeypatch, 'test.py', *arguments)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['CONFIG', 'x.pth', '--out', 'x.json'], r'give a file \*\.pkl, got x\.json'),
+        (['CONFIG', 'x.pth', '--launcher', 'magic'], 'invalid choice'),
+    ],
+)
+def test_bad_options_of_test(monkeypatch, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        tool(monkeypatch, 'test.py', *arguments)
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_pretraining_config_cannot_be_tested(tmp_path, monkeypatch):
+    (tmp_path / 'pretraining.py').write_text('model = dict(type="X")\n')
+    with pytest.raises(SystemExit, match='has no test_dataloader'):
+        tool(monkeypatch, 'test.py', tmp_path / 'pretraining.py', 'x.pth', '--work-dir', tmp_path)
+
+
+@pytest.mark.parametrize('width', ['0', '1.5'])
+def test_bad_width_stops_before_anything_is_built(tmp_path, monkeypatch, width):
+    with pytest.raises(ValueError, match=r'width must be in \(0, 1\]'):
+        tool(monkeypatch, 'train.py', CONFIG, '--width', width, '--work-dir', tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
