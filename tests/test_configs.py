@@ -36,9 +36,9 @@ def test_model_builds(path):
 @pytest.mark.parametrize('path', OWN, ids=ids)
 def test_name_says_depth_batch_epochs_and_dataset(path):
     cfg = Config.fromfile(path)
-    depth, gpus, batch, epochs, dataset = re.fullmatch(
-        r'r(\d+)_(\d+)xb(\d+)(?:-(\d+)e)?(?:_(\w+))?', path.stem
-    ).groups(default=None)
+    depth, gpus, batch, epochs, dataset = re.fullmatch(r'r(\d+)_(\d+)xb(\d+)(?:-(\d+)e)?(?:_(\w+))?', path.stem).groups(
+        default=None
+    )
     assert cfg.model.backbone.depth == int(depth)
     assert cfg.train_dataloader.batch_size == int(batch)
     assert cfg.train_cfg.max_epochs == int(epochs or 100)

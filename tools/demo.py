@@ -29,9 +29,9 @@ from us3l_mm.evaluation import extract_features, width_complexity
 from us3l_mm.slim import calibrate_bn
 from us3l_mm.visualization import text_table, write_report
 
-PRETRAIN = 'configs/us3l/r18_1xb64-24e_digits.py'
+PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'
 PROBE = 'configs/linear/r18_1xb128-20e_digits.py'
-DETECT = 'configs/det/retinanet_r18-fpn_1xb8-10e_digits.py'
+DETECT = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 DETECT_WIDTHS = (1.0, 0.5)
 
@@ -135,7 +135,8 @@ def main() -> None:
         if row['width'] not in DETECT_WIDTHS:
             continue
         work_dir = out / f'detect_w{row["width"]:g}'
-        options = [f'model.backbone.init_cfg.checkpoint={calibrated}', f'data_root={out}/scenes/']
+        options = [f'model.backbone.init_cfg.checkpoint={calibrated}']
+        options += [f'{split}_dataloader.dataset.data_root={out}/scenes/' for split in ('train', 'val', 'test')]
         command = ['tools/train.py', DETECT, '--width', str(row['width']), '--work-dir', str(work_dir)]
         run(*command, '--resume', '--cfg-options', *options)
         row['box_ap'] = round(box_ap(work_dir), 2)
@@ -157,7 +158,7 @@ def main() -> None:
         + ('beats' if beats else 'does NOT beat')
         + ' the random net at every width in both probes.'
     )
-    note = f'{PRETRAIN}, {report["epochs"]} epochs, {report["date"]}; seconds by step: {seconds}. Made by tools/demo.py.'
+    note = f'Made by tools/demo.py on {report["date"]} with {PRETRAIN} and {DETECT}; seconds by step: {seconds}.'
     write_report(report, str(out), 'US3L on digits: one pretraining, every width', summary, note)
     print(text_table(rows))
     print(f'\n{summary}\nTook {time.time() - start:.0f} s. See {out}/report.html and {out}/report.json')

@@ -286,6 +286,16 @@ def test_plain_resnet_of_the_narrow_shape_loads_the_narrow_checkpoint(checkpoint
     assert all(torch.equal(a, b) for a, b in zip(plain(x), narrow(x)))
 
 
+def test_checkpoint_without_any_backbone_leaves_it_alone():
+    """Loading a head's checkpoint into a model is the loader's business."""
+    model = nn.ModuleDict(dict(backbone=build(width=0.5), head=nn.Linear(2, 2)))
+    before = {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
+    missing, _ = model.load_state_dict({'head.weight': torch.ones(2, 2), 'head.bias': torch.ones(2)}, strict=False)
+    assert (model.head.weight == 1).all()
+    assert {f'backbone.{name}' for name, _ in model.backbone.named_parameters()} <= set(missing)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.backbone.state_dict().items())
+
+
 # Checkpoints that do not fit
 
 

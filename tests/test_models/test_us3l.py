@@ -576,6 +576,14 @@ def test_auxiliary_head_without_distillation_is_refused():
         US3L(**model_cfg(('nce', None, True, True, True)))
 
 
+@pytest.mark.parametrize('with_bias', [(True,), (True, False, True)])
+def test_neck_refuses_another_number_of_biases(with_bias):
+    cfg = model_cfg(ABLATIONS[13])
+    cfg['neck']['with_bias'] = with_bias
+    with pytest.raises(ValueError, match='with_bias needs 2 values'):
+        US3L(**cfg)
+
+
 def test_width_comes_back_when_an_iteration_fails(set_time):
     model = make_model(ABLATIONS[13], sampler=dict(dynamic=False))
     set_time(0, 4, 0, 4)
@@ -628,6 +636,34 @@ def test_bfloat16_autocast_stays_close_to_float32(number, set_time):
         # bfloat16 keeps 8 bits: errors of some percent of a cosine.
         assert logs[1][name].isfinite()
         assert logs[1][name].item() == pytest.approx(logs[0][name].item(), abs=0.06), name
+
+
+class ScalingOptimWrapper(OptimWrapper):
+    """Loss scaling as mmengine's AmpOptimWrapper has it, but on a CPU."""
+
+    def __init__(self, optimizer):
+        super().__init__(optimizer)
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=1024.0)
+
+    def backward(self, loss):
+        self.loss_scaler.scale(loss).backward()
+
+    def step(self):
+        self.loss_scaler.step(self.optimizer)
+        self.loss_scaler.update()
+
+
+@pytest.mark.parametrize('update', ['per_width', 'accumulate'])
+def test_loss_scaling_changes_nothing(update, set_time):
+    """The penalty's gradient must be scaled like the loss's, for the scaler divides both."""
+    models = [make_model(ABLATIONS[4], update=update) for _ in range(2)]
+    for model, wrapper in zip(models, (OptimWrapper, ScalingOptimWrapper)):
+        optimizer = make_optimizer(model, wrapper)
+        for iteration, views in enumerate(make_views(2)):
+            set_time(2 + iteration, 4, 2 + iteration, 4)
+            model.train_step(dict(inputs=views), optimizer)
+    for (name, a), b in zip(models[0].named_parameters(), models[1].parameters()):
+        torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-12, msg=lambda text, name=name: f'{name}: {text}')
 
 
 def test_float32_step_is_close_to_float64(set_time):

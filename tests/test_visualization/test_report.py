@@ -8,7 +8,9 @@ import pytest
 from us3l_mm.visualization import text_table, write_report
 
 ROWS = [
-    dict(width=1.0, params=2000, macs=3_000_000, probe=97.8, probe_random=84.7, few=91.7, few_random=63.3, box_ap=41.25),
+    dict(
+        width=1.0, params=2000, macs=3_000_000, probe=97.8, probe_random=84.7, few=91.7, few_random=63.3, box_ap=41.25
+    ),
     dict(width=0.5, params=500, macs=900_000, probe=95.0, probe_random=80.0, few=85.0, few_random=60.0, box_ap=None),
 ]
 

@@ -45,9 +45,7 @@ def load_from_local(filename: str, map_location=None) -> Any:
         return _load(file, path, map_location, _other_checkpoint(path))
 
 
-def load_from_http(
-    filename: str, map_location=None, model_dir: str | None = None, progress: bool = True
-) -> Any:
+def load_from_http(filename: str, map_location=None, model_dir: str | None = None, progress: bool = True) -> Any:
     """Download a checkpoint into torch hub's folder unless it is there, then load it as a local file.
 
     Rank 0 downloads first; other ranks then find the file, or fetch it where they do not share a disk.
@@ -161,9 +159,7 @@ def _describe_missing(path: str) -> str:
 def _nearest(name: str, names: list[str]) -> str:
     """The name with the nearest number, as of epoch_12.pth; without such a name the most alike."""
     number = re.compile(r'\d+')
-    same = [
-        other for other in names if number.sub('', other) == number.sub('', name) and number.search(other)
-    ]
+    same = [other for other in names if number.sub('', other) == number.sub('', name) and number.search(other)]
     if same and number.search(name):
         wanted = int(number.findall(name)[-1])
         return min(same, key=lambda other: abs(int(number.findall(other)[-1]) - wanted))

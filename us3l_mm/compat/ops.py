@@ -90,9 +90,7 @@ def softnms(
     return inds[:alive]
 
 
-def _soft_nms_decay(
-    row: Tensor, rest: Tensor, iou_threshold: float, sigma: float, method: int, offset: int
-) -> Tensor:
+def _soft_nms_decay(row: Tensor, rest: Tensor, iou_threshold: float, sigma: float, method: int, offset: int) -> Tensor:
     """Factor on the score of each row of ``rest`` (N, 6), given the picked ``row`` (6,)."""
     corner_min = torch.maximum(row[:2], rest[:, :2])
     corner_max = torch.minimum(row[2:4], rest[:, 2:4])

@@ -1,6 +1,5 @@
 """1,797 handwritten digits that come with scikit-learn."""
 
-
 import numpy as np
 from mmengine.dataset import BaseDataset
 

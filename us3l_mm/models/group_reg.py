@@ -59,9 +59,7 @@ class GroupRegularizer:
         return self._groups[key]
 
     @torch.no_grad()
-    def add_gradient(
-        self, parameters: Sequence[nn.Parameter], progress: float, scale: Tensor | None = None
-    ) -> Tensor:
+    def add_gradient(self, parameters: Sequence[nn.Parameter], progress: float, scale: Tensor | None = None) -> Tensor:
         """Add the gradient of the penalty to ``.grad``.
 
         Args:

@@ -1,6 +1,5 @@
 """Batch normalisation that never mixes the statistics of different widths."""
 
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

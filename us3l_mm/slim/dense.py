@@ -25,9 +25,7 @@ def _example_input(module: nn.Module) -> Tensor:
 
 
 @torch.no_grad()
-def trace_channels(
-    module: nn.Module, width: float, example_input: Tensor | None = None
-) -> tuple[dict[str, int], Any]:
+def trace_channels(module: nn.Module, width: float, example_input: Tensor | None = None) -> tuple[dict[str, int], Any]:
     """Input channels that each slimmable layer sees at ``width``.
 
     Layers read their input width off their input, so only a run tells it. It is made on the meta device:

@@ -60,7 +60,12 @@ def _html_table(rows: list[dict]) -> str:
     def line(tag: str, cells: list[str]) -> str:
         return '<tr>' + ''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells) + '</tr>'
 
-    return '<table>' + line('th', [title for _, title, _ in COLUMNS]) + ''.join(line('td', _cells(r)) for r in rows) + '</table>'
+    return (
+        '<table>'
+        + line('th', [title for _, title, _ in COLUMNS])
+        + ''.join(line('td', _cells(r)) for r in rows)
+        + '</table>'
+    )
 
 
 def _curves(rows: list[dict]) -> str:

@@ -110,6 +110,13 @@ class US3L(BaseSelfSupervisor):
         if self.teacher is not None:
             self.teacher.update(self.backbone, self.neck, momentum=0)
 
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        """A checkpoint without a teacher, such as one of another method, starts it as a copy of the online nets."""
+        if self.teacher is not None and not any(key.startswith(f'{prefix}teacher.') for key in state_dict):
+            for key in [key for key in state_dict if key.startswith((f'{prefix}backbone.', f'{prefix}neck.'))]:
+                state_dict[f'{prefix}teacher.{key.removeprefix(prefix)}'] = state_dict[key]
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'tensor', **kwargs) -> Any:
         """As for ``BaseSelfSupervisor``; with ``mode='loss'``, the arguments of :meth:`loss`.
 

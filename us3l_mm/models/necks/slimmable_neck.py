@@ -41,7 +41,9 @@ class SlimmableNonLinearNeck(NonLinearNeck):
         hidden = ['fc0', *self.fc_names[:-1]]
         biases = [with_bias] * len(hidden) if isinstance(with_bias, bool) else list(with_bias)
         if len(biases) != len(hidden):
-            raise ValueError(f'with_bias needs {len(hidden)} values, one per linear layer but the last, got {with_bias}')
+            raise ValueError(
+                f'with_bias needs {len(hidden)} values, one for each linear layer but the last, got {with_bias}'
+            )
         self.fc0 = SlimmableLinear(in_channels, hid_channels, bias=biases[0])
         for name, bias in zip(hidden[1:], biases[1:]):
             if not bias:
