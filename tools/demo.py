@@ -56,8 +56,8 @@ def probe(backbone, cfg: Config) -> dict[float, dict[str, float]]:
         'test': Runner.build_dataloader(cfg.val_dataloader),
     }
     found = {split: extract_features(backbone, WIDTHS, loader, preprocessor) for split, loader in loaders.items()}
-    few_ids = {item['sample_idx'] for item in Digits(split='train', per_class=10).load_data_list()}
-    few = np.array([item['sample_idx'] in few_ids for item in Digits(split='train').load_data_list()])
+    few_ids = {item['digit_idx'] for item in Digits(split='train', per_class=10).load_data_list()}
+    few = np.array([item['digit_idx'] in few_ids for item in Digits(split='train').load_data_list()])
     accuracy = {}
     for width in WIDTHS:
         (train, train_labels), (test, test_labels) = (
@@ -98,7 +98,7 @@ def main() -> None:
     def timed(name: str) -> None:
         seconds[name] = round(time.time() - start - sum(seconds.values()), 1)
 
-    say('1/5  Pretrain US3L on 1,438 digits, without labels')
+    say('1/5  Pretrain US3L on 1,442 digits, without labels')
     cfg = Config.fromfile(PRETRAIN)
     checkpoint = out / 'pretrain' / f'epoch_{cfg.train_cfg.max_epochs}.pth'
     if not checkpoint.exists():

@@ -202,9 +202,7 @@ def hostile(folder, form, value=None):
 @pytest.mark.parametrize('form', ['zip', 'legacy', 'pickle'])
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, form):
     path = hostile(tmp_path, form)
-    with pytest.raises(
-        pickle.UnpicklingError, match=r'refused and nothing in it was executed.*\bmkdir\b'
-    ) as caught:
+    with pytest.raises(pickle.UnpicklingError, match=r'refused and nothing in it was executed.*\bmkdir\b') as caught:
         CheckpointLoader.load_checkpoint(str(path))
     assert str(path) in str(caught.value) and 'weights_only' not in str(caught.value)
     assert not (tmp_path / 'marker').exists()

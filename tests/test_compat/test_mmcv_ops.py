@@ -280,9 +280,7 @@ def test_focal_loss_equals_the_formula_mmdet_uses_on_cpu(reduction):
 def test_other_operators_name_themselves_and_the_fix():
     from mmcv.ops import roi_pool
 
-    with pytest.raises(
-        NotImplementedError, match="'roi_pool_forward' needs full mmcv.*pip install .*mmcv==2.1.0"
-    ):
+    with pytest.raises(NotImplementedError, match="'roi_pool_forward' needs full mmcv.*pip install .*mmcv==2.1.0"):
         roi_pool(torch.rand(1, 1, 4, 4), torch.tensor([[0.0, 0, 0, 3, 3]]), 2)
 
 

@@ -27,9 +27,7 @@ def shift(hue, factor):
 def test_hue_shift_wraps_around_with_cv2(image, factor):
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV_FULL)
     hsv[..., 0] = shift(hsv[..., 0], factor)
-    np.testing.assert_array_equal(
-        mmcv.adjust_hue(image, factor, 'cv2'), cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR_FULL)
-    )
+    np.testing.assert_array_equal(mmcv.adjust_hue(image, factor, 'cv2'), cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR_FULL))
 
 
 @pytest.mark.parametrize('factor', FACTORS)

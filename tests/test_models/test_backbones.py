@@ -334,7 +334,6 @@ def test_narrow_net_refuses_a_checkpoint_narrower_than_itself(states):
         )
 
 
-@pytest.mark.xfail(strict=True, reason='base.py: any checkpoint at least as large is sliced, also of another net')
 def test_narrow_net_refuses_the_checkpoint_of_a_larger_net():
     """16 channels of 64 at width 0.5 of a net of 32 would be a quarter of another net."""
     larger = mmpretrain.models.ResNet(18, stem_channels=32, base_channels=32)

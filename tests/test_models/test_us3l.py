@@ -508,7 +508,6 @@ def test_stages_are_counted_in_epochs_or_iterations(by_epoch, width, set_time):
     assert logs['width_narrowest'] == pytest.approx(width)
 
 
-@pytest.mark.xfail(strict=True, reason='us3l.py: MessageHub.get_info gives None for what it lacks, and no KeyError')
 def test_training_without_a_runner_is_refused():
     model = make_model(ABLATIONS[13])
     with pytest.raises(RuntimeError, match='takes the time of training from the Runner'):

@@ -193,7 +193,6 @@ def test_nothing_to_calibrate_is_refused(net, batches):
         calibrate_bn(net, [1.5], batches)
 
 
-@pytest.mark.xfail(strict=True, reason='calibrate.py: marks norms that no batch reached as calibrated')
 def test_norm_that_no_batch_reaches_is_not_calibrated(batches):
     net = Net()
     net.spare = SlimmableBatchNorm2d(8)

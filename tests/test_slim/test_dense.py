@@ -174,7 +174,6 @@ def test_export_of_other_layers():
         assert torch.equal(single(x), net[0](x))
 
 
-@pytest.mark.xfail(strict=True, reason='dense.py: functional_call leaves the weights of such a layer on meta')
 def test_layer_used_twice_is_one_layer_in_the_dense_net():
     conv = SlimmableConv2d(16, 16, 3, padding=1)
     net = nn.Sequential(SlimmableConv2d(3, 16, 1), conv, nn.ReLU(), conv)

@@ -309,7 +309,6 @@ def test_loading_other_weights_drops_stale_statistics(calibrated):
             calibrated(torch.randn(2, 3, 6, 6))
 
 
-@pytest.mark.xfail(strict=True, reason='batchnorm.py: loads, then evaluation fails with a bare KeyError')
 def test_loading_half_of_a_widths_statistics_is_an_error(calibrated):
     state = calibrated.state_dict()
     del state['1.running_var_0_5']

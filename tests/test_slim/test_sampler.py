@@ -33,7 +33,6 @@ def test_stage_edges_of_the_published_recipe():
     assert {epoch: sampler.lowest(epoch, 400) for epoch in edges} == edges
 
 
-@pytest.mark.xfail(strict=True, reason='sampler.py: w_max - (w_max - w_min) rounds below (0.1, 0.2) or above (0.3)')
 def test_last_stage_reaches_exactly_the_lowest_width():
     lowest = [0.05 * n for n in range(1, 21)] + [n / 10 for n in range(1, 11)]
     reached = [WidthSampler((w_min, 1.0)).lowest(3, 4) for w_min in lowest]

@@ -13,7 +13,7 @@ class Digits(BaseDataset):
     A fixed fifth of each class is the test split. Images are uint8 arrays of shape (8, 8, 3).
 
     Args:
-        split (str): ``'train'`` (1,438 images) or ``'test'`` (359).
+        split (str): ``'train'`` (1,442 images) or ``'test'`` (355).
         per_class (int, optional): Keep the first so many images of each class. Defaults to None: all.
         **kwargs: As for :class:`mmengine.dataset.BaseDataset`.
 
@@ -51,6 +51,6 @@ class Digits(BaseDataset):
                 raise ValueError(f'per_class must be in [1, {len(index)}] for digit {digit}, got {self.per_class}')
             kept.extend(index[: self.per_class])
         return [
-            dict(img=np.repeat(images[i][..., None], 3, axis=2), gt_label=int(bunch.target[i]), sample_idx=int(i))
+            dict(img=np.repeat(images[i][..., None], 3, axis=2), gt_label=int(bunch.target[i]), digit_idx=int(i))
             for i in sorted(kept)
         ]

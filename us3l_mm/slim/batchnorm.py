@@ -1,5 +1,7 @@
 """Batch normalisation that never mixes the statistics of different widths."""
 
+import re
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,6 +39,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             raise ValueError('SlimmableBatchNorm2d needs track_running_stats=True (it stores statistics per width)')
         self.calibrated: set[str] = set()
         self.update_rate: float | None = None  # set while calibrate_bn runs
+        self.measured: set[str] = set()  # widths that it has seen so far
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W), C at most ``num_features``."""
@@ -47,6 +50,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             mean, var = self.statistics(self.width)
         elif self.update_rate is not None:
             mean, var = self._buffers_of(self.width, channels)
+            self.measured.add(width_key(self.width))
         elif self.calibrated and torch.is_grad_enabled():
             self.forget()  # training changes the weights that the statistics describe
         weight = None if self.weight is None else self.weight[:channels]
@@ -96,10 +100,14 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         own = [key for key in state_dict if key.startswith(prefix)]
         if own:
             self.forget()  # whatever was measured belongs to other weights
-        for name in (key[len(prefix) :] for key in own):
-            if name.startswith(self._per_width):
-                self.register_buffer(name, self.running_mean.new_empty(state_dict[prefix + name].shape))
-                self.calibrated.add(name.removeprefix('running_mean_').removeprefix('running_var_'))
+        found = {own_key for own_key in own if own_key.startswith(tuple(prefix + name for name in self._per_width))}
+        for width in {re.sub(r'^running_(mean|var)_', '', key[len(prefix) :]) for key in found}:
+            names = [name + width for name in self._per_width]
+            like = next(state_dict[prefix + name] for name in names if prefix + name in found)
+            for name in names:
+                self.register_buffer(name, self.running_mean.new_empty(like.shape))
+            if all(prefix + name in found for name in names):  # one alone: torch reports the other as missing
+                self.calibrated.add(width)
         super()._load_from_state_dict(state_dict, prefix, *args)
         # Real statistics are never exactly the initial zeros and ones; num_batches_tracked can't tell,
         # since older checkpoints don't have it.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .batchnorm import SlimmableBatchNorm2d, width_key
+from .batchnorm import SlimmableBatchNorm2d
 from .channels import check_width
 from .scope import use_width
 
@@ -43,6 +43,7 @@ def calibrate_bn(module: nn.Module, widths: Sequence[float], batches: Iterable[T
         for layer in modes:
             layer.training = isinstance(layer, SlimmableBatchNorm2d)
         for norm in norms:
+            norm.measured.clear()
             for width in widths:
                 norm.forget(width)
         for count, batch in enumerate(batches, start=1):
@@ -56,7 +57,7 @@ def calibrate_bn(module: nn.Module, widths: Sequence[float], batches: Iterable[T
         if not count:
             raise ValueError('calibration got no batch of images; is the data set smaller than one batch?')
         for norm in norms:
-            norm.calibrated.update(width_key(width) for width in widths)
+            norm.calibrated |= norm.measured  # a norm that no batch has reached stays uncalibrated
     except BaseException:
         for norm in norms:
             for width in widths:

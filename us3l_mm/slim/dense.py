@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from .batchnorm import SlimmableBatchNorm2d
 from .layers import SlimmableConv2d, SlimmableLayer, SlimmableLinear
@@ -44,30 +43,21 @@ def trace_channels(module: nn.Module, width: float, example_input: Tensor | None
     """
     example_input = (_example_input(module) if example_input is None else example_input).to('meta')
     seen: dict[str, set[int]] = defaultdict(set)
-    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, SlimmableLayer)}
-    modes = {layer: layer.training for layer in module.modules()}
-    tensors = {
-        name: torch.empty_like(tensor, device='meta')
-        for name, tensor in [*module.named_parameters(), *module.named_buffers()]
-    }
+    # A copy that holds meta tensors in place of those of the module, so that it takes no memory.
+    memo: dict[int, Tensor] = {id(b): torch.empty_like(b, device='meta') for b in module.buffers()}
+    memo.update({id(p): nn.Parameter(torch.empty_like(p, device='meta'), False) for p in module.parameters()})
+    ghost = copy.deepcopy(module, memo)
+    layers = {name: layer for name, layer in ghost.named_modules() if isinstance(layer, SlimmableLayer)}
 
     def record(name: str, axis: int):
         return lambda _, inputs: seen[name].add(inputs[0].size(axis))
 
-    handles = [
+    for layer in ghost.modules():
+        layer.training = True  # evaluation would ask for statistics
+    for name, layer in layers.items():
         layer.register_forward_pre_hook(record(name, -1 if isinstance(layer, SlimmableLinear) else 1))
-        for name, layer in layers.items()
-    ]
-    try:
-        for layer in modes:
-            layer.training = True  # evaluation would ask for statistics
-        with use_width(module, width):
-            output = functional_call(module, tensors, (example_input,))
-    finally:
-        for handle in handles:
-            handle.remove()
-        for layer, training in modes.items():
-            layer.training = training
+    with use_width(ghost, width):
+        output = ghost(example_input)
     unclear = {name: sorted(seen[name]) for name in layers if len(seen[name]) != 1}
     if unclear:
         raise ValueError(

@@ -64,7 +64,7 @@ class WidthSampler:
             return w_min
         last = self.num_stages - 1
         stage = min(last, self.num_stages * epoch // max_epochs)
-        return w_max - stage / last * (w_max - w_min)
+        return w_min if stage == last else w_max - stage / last * (w_max - w_min)
 
     def __call__(self, iteration: int, epoch: int, max_epochs: int) -> list[float]:
         """Widths of an iteration, from widest to narrowest, without duplicates.

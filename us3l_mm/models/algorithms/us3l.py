@@ -138,7 +138,6 @@ class US3L(BaseSelfSupervisor):
         data_samples: Any,
         targets: list[Tensor] | None,
         distill: bool = False,
-        touch_heads: bool = False,
     ) -> dict[str, Any]:
         """Loss at the width now in force.
 
@@ -148,7 +147,6 @@ class US3L(BaseSelfSupervisor):
             targets (list[Tensor], optional): Target of each view, (N, D); None for the embedding of the other
                 view, without gradient.
             distill (bool): Whether to take the distillation loss.
-            touch_heads (bool): Whether to put both predictors into the graph, with no effect on any value.
 
         Returns:
             dict: ``loss``, a scalar, and ``embeddings``, one of shape (N, D) for each view, without gradient.
@@ -160,10 +158,7 @@ class US3L(BaseSelfSupervisor):
             losses = [self.distill_loss(predictor([z])[0], t) for z, t in zip(embeddings, targets[::-1])]
         else:
             losses = [self.head.loss(z, t) for z, t in zip(embeddings, targets[::-1])]
-        loss = sum(losses) / 2
-        if touch_heads:
-            loss = loss + sum(0 * parameter.sum() for parameter in self._head_parameters())
-        return dict(loss=loss, embeddings=[z.detach() for z in embeddings])
+        return dict(loss=sum(losses) / 2, embeddings=[z.detach() for z in embeddings])
 
     def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Any]:
         """One iteration on one process; see :meth:`run_step`."""
@@ -203,7 +198,6 @@ class US3L(BaseSelfSupervisor):
                         mode='loss',
                         targets=self._targets(views, width, index > 0, known),
                         distill=index > 0 and self.distill_loss is not None,
-                        touch_heads=last and index > 0 and self.update == 'accumulate',
                     )
                 optim_wrapper.backward(outputs['loss'])  # in the scope: checkpointing runs the forward again
             losses.append(outputs['loss'].detach())
@@ -234,15 +228,14 @@ class US3L(BaseSelfSupervisor):
     def _progress(self) -> tuple[int, int, int, int]:
         """Iteration and its maximum, then stage clock and its maximum: epochs or iterations."""
         hub = MessageHub.get_current_instance()
-        try:
-            iteration, max_iters = hub.get_info('iter'), hub.get_info('max_iters')
-            if not self.by_epoch:
-                return iteration, max_iters, iteration, max_iters
-            return iteration, max_iters, hub.get_info('epoch'), hub.get_info('max_epochs')
-        except KeyError as error:
+        names = ('iter', 'max_iters', *(('epoch', 'max_epochs') if self.by_epoch else ('iter', 'max_iters')))
+        values = tuple(hub.get_info(name) for name in names)
+        if None in values:
             raise RuntimeError(
-                f'US3L takes the time of training from the Runner, which has not told {error}; train it by a Runner'
-            ) from error
+                f'US3L takes the time of training from the Runner, which has not told {names[values.index(None)]!r}; '
+                'train it by a Runner'
+            )
+        return values
 
     def _targets(self, views: list[Tensor], width: float, sub: bool, known: dict) -> list[Tensor] | None:
         """Target of each view, None for the network's own embedding; ``known`` keeps those of this iteration."""
@@ -255,14 +248,9 @@ class US3L(BaseSelfSupervisor):
                 known[width] = [self.teacher(view) for view in views]
         return known[width]
 
-    def _head_parameters(self) -> list[nn.Parameter]:
-        heads = (self.head, self.distill_predictor)
-        return [p for head in heads if head is not None for p in head.parameters() if p.requires_grad]
-
     def _add_penalty(self, optim_wrapper: OptimWrapper, progress: float, heads: bool) -> Tensor:
-        parameters = [p for part in (self.backbone, self.neck) for p in part.parameters() if p.requires_grad]
-        if heads:
-            parameters += self._head_parameters()
+        parts = [self.backbone, self.neck, *((self.head, self.distill_predictor) if heads else ())]
+        parameters = [p for part in parts if part is not None for p in part.parameters() if p.requires_grad]
         scaler = getattr(optim_wrapper, 'loss_scaler', None)
         scale = None if scaler is None else scaler.scale(parameters[0].new_ones(()))
         return self.group_reg.add_gradient(parameters, progress, scale)

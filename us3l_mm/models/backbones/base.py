@@ -51,6 +51,7 @@ class SlimmableBackboneMixin:
         _, outputs = trace_channels(self, 1.0 if width is None else width)
         self.out_channels = tuple(output.size(1) for output in outputs)
         self._norm_names = [name for name, layer in self.named_modules() if isinstance(layer, SlimmableBatchNorm2d)]
+        self._full_shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
         if width is not None:
             for name, child in to_dense(self, width, with_statistics=False).named_children():
                 setattr(self, name, child)
@@ -71,21 +72,19 @@ class SlimmableBackboneMixin:
         given = {key[len(prefix) :]: key for key in state_dict if key.startswith(prefix)}
         if prefix and not given:
             return  # a checkpoint of something else's heads: the loader reports what is missing
-        own = self.state_dict()
         lacking = [name for name, _ in self.named_parameters() if name not in given]
         children = {name for name, _ in self.named_children()}
         foreign = [
-            name for name in given if name not in own and name.split('.')[0] in children and not _STATISTICS.match(name)
+            name
+            for name in given
+            if name not in self._full_shapes and name.split('.')[0] in children and not _STATISTICS.match(name)
         ]
-        shapes = {name: (tuple(state_dict[given[name]].shape), tuple(own[name].shape)) for name in own if name in given}
-        if self.width is None:
-            misfit = [name for name, (got, want) in shapes.items() if got != want]
-        else:
-            misfit = [
-                name
-                for name, (got, want) in shapes.items()
-                if len(got) != len(want) or any(g < w for g, w in zip(got, want))
-            ]
+        shapes = {
+            name: (tuple(state_dict[given[name]].shape), tuple(tensor.shape))
+            for name, tensor in self.state_dict().items()
+            if name in given and name in self._full_shapes
+        }
+        misfit = [name for name, (got, want) in shapes.items() if got not in (want, self._full_shapes[name])]
         if lacking or foreign or misfit:
             raise RuntimeError(
                 f'the checkpoint does not fit {type(self).__name__} of depth {getattr(self, "depth", "?")}: '
