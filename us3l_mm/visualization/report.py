@@ -25,7 +25,7 @@ PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-table {{ border-collapse: collapse; }}
+table {{ border-collapse: collapse; margin-bottom: 1.5rem; }}
 th, td {{ padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }}
 th {{ font-weight: 600; vertical-align: bottom; }}
 svg {{ max-width: 100%; height: auto; }}
@@ -79,10 +79,10 @@ def _curves(rows: list[dict]) -> str:
         axes.plot(macs, [row[random] for row in rows], 's--', color='grey', label='random initialisation')
         for row, x in zip(rows, macs):
             axes.annotate(f'{row["width"]:g}', (x, row[ours]), textcoords='offset points', xytext=(0, 7), ha='center')
-        axes.set(xlabel='million MACs per image', ylabel=title, xscale='log')
-        axes.margins(y=0.15)
+        axes.set(xlabel='million MACs per image', ylabel=title)
+        axes.margins(x=0.08, y=0.15)
         axes.grid(alpha=0.3)
-        axes.legend(loc='lower right')
+        axes.legend(loc='center right')
     out = io.StringIO()
     figure.savefig(out, format='svg')
     text = out.getvalue()
