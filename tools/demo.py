@@ -8,6 +8,7 @@ the demo goes on where it stopped; delete work_dirs/demo to start over.
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def say(text: str) -> None:
 def run(*command: str) -> None:
     """Run one of our tools; its output is the user's progress."""
     print('$ python ' + shlex.join(command), flush=True)
-    done = subprocess.run([sys.executable, *command])
+    # Threads that wait by spinning take the other core from whatever else runs on a small machine.
+    done = subprocess.run([sys.executable, *command], env={'OMP_WAIT_POLICY': 'PASSIVE', **os.environ})
     if done.returncode:
         raise SystemExit(f'demo: this step failed (exit code {done.returncode}); its messages stand above')
 
