@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint, set_random_seed
@@ -44,8 +45,8 @@ def say(text: str) -> None:
 def run(*command: str) -> None:
     """Run one of our tools; its output is the user's progress."""
     print('$ python ' + shlex.join(command), flush=True)
-    # Threads that wait by spinning take the other core from whatever else runs on a small machine.
-    done = subprocess.run([sys.executable, *command], env={'OMP_WAIT_POLICY': 'PASSIVE', **os.environ})
+    # For nets this small a second thread gains little, and on a busy machine it costs several times the time.
+    done = subprocess.run([sys.executable, *command], env={'OMP_NUM_THREADS': '1', **os.environ})
     if done.returncode:
         raise SystemExit(f'demo: this step failed (exit code {done.returncode}); its messages stand above')
 
@@ -87,7 +88,10 @@ def box_ap(work_dir: Path) -> float:
     """Box AP (%) of the last evaluation that mmengine logged in ``work_dir``."""
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
     lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
-    return 100 * [line['coco/bbox_mAP'] for line in lines if 'coco/bbox_mAP' in line][-1]
+    found = [line['coco/bbox_mAP'] for line in lines if 'coco/bbox_mAP' in line]
+    if not found:
+        raise SystemExit(f'demo: no box AP in {work_dir}: the detector found nothing; delete the folder and run again')
+    return 100 * found[-1]
 
 
 def main() -> None:
@@ -95,6 +99,7 @@ def main() -> None:
     parser.add_argument('--work-dir', default='work_dirs/demo', help='where everything goes (default: %(default)s)')
     out = Path(parser.parse_args().work_dir)
     warnings.filterwarnings('ignore')
+    torch.set_num_threads(1)
     start, seconds = time.time(), {}
 
     def timed(name: str) -> None:

@@ -466,3 +466,9 @@ def test_copies_are_whole(checkpoint, width):
 def test_layers_of_ones_own_choice_are_kept():
     net = build(norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d', eps=1e-3, requires_grad=False))
     assert net.bn1.eps == 1e-3 and not net.bn1.weight.requires_grad
+
+
+@pytest.mark.parametrize('width', [None, 1.0, 0.5])
+def test_batch_norm_that_cannot_be_sliced_is_refused(width):
+    with pytest.raises(ValueError, match=r"norm_cfg must be .* got .*SyncBN.*sync_bn = 'torch'"):
+        SlimmableResNet(depth=18, width=width, norm_cfg=dict(type='SyncBN'))

@@ -16,7 +16,7 @@ view = [
 ]
 train_dataloader = dict(
     batch_size=64,
-    num_workers=0,  # tiny images: a worker would take a core from the training
+    num_workers=1,
     persistent_workers=False,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),

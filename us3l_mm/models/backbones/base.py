@@ -5,6 +5,7 @@ import re
 from collections import Counter
 
 from mmengine.logging import print_log
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from us3l_mm.slim import SlimmableBatchNorm2d, to_dense, trace_channels
 from us3l_mm.slim.batchnorm import width_key
@@ -46,6 +47,16 @@ class SlimmableBackboneMixin:
             norm_cfg=norm_cfg or dict(type='us3l_mm.SlimmableBatchNorm2d', requires_grad=True),
             **kwargs,
         )
+        foreign = {
+            type(layer).__name__
+            for layer in self.modules()
+            if isinstance(layer, _BatchNorm) and not isinstance(layer, SlimmableBatchNorm2d)
+        }
+        if foreign:
+            raise ValueError(
+                f"norm_cfg must be of type 'us3l_mm.SlimmableBatchNorm2d', got {norm_cfg}, which builds {foreign}. "
+                "For batch norm synchronised between GPUs set sync_bn = 'torch' at the top level of the config"
+            )
         self.width = width
         self.require_statistics = require_statistics
         _, outputs = trace_channels(self, 1.0 if width is None else width)
