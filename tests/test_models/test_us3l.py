@@ -673,3 +673,16 @@ def test_float32_step_is_close_to_float64(set_time):
         views = [view.to(dtype) for view in make_views(1)[0]]
         values.append(model.train_step(dict(inputs=views), make_optimizer(model))['loss_widest'].item())
     assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+def test_checkpoint_without_teacher_starts_it_from_the_online_nets():
+    source, target = make_model(ABLATIONS[13]), make_model(ABLATIONS[13])
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter.add_(1)
+    state = {name: value for name, value in source.state_dict().items() if not name.startswith('teacher.')}
+    target.load_state_dict(state, strict=True)
+    for part in ('backbone', 'neck'):
+        online, teacher = getattr(source, part).state_dict(), getattr(target.teacher, part).state_dict()
+        assert online.keys() == teacher.keys()
+        assert all(torch.equal(online[name], teacher[name]) for name in online)
