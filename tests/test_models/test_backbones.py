@@ -216,7 +216,7 @@ def test_narrow_backbone_inside_a_model_loads_the_models_checkpoint(checkpoint):
 
     for strict in (False, True):
         model = Model().eval()
-        state = torch.load(path, weights_only=False)['state_dict']
+        state = torch.load(path, weights_only=True)['state_dict']
         del state['neck.fc0.weight']
         if strict:
             model.load_state_dict(state, strict=True)

@@ -46,7 +46,7 @@ def results(tmp_path_factory):
         for process in processes:
             process.kill()
     assert all(process.returncode == 0 for process in processes), '\n'.join(outputs)[-6000:]
-    return [torch.load(folder / f'{rank}.pt', weights_only=False) for rank in range(PROCESSES)]
+    return [torch.load(folder / f'{rank}.pt', weights_only=True) for rank in range(PROCESSES)]
 
 
 def by_halves(module):
