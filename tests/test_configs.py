@@ -50,10 +50,10 @@ def test_name_says_depth_batch_epochs_and_dataset(path):
 
 
 @pytest.mark.parametrize('path', OWN, ids=ids)
-def test_at_most_40_lines_of_difference(path):
-    """What a config changes against its bases stays readable (a root of its family may be longer)."""
+def test_configs_stay_short(path):
+    """What a config changes against its bases: at most 40 lines; linear evaluation still holds its data set."""
     lines = [line for line in path.read_text().splitlines() if line.strip()]
-    assert len(lines) <= 75
+    assert len(lines) <= (75 if path.parent.name == 'linear' else 40)
 
 
 def test_linear_scaling_of_the_8xb256_learning_rate():

@@ -6,11 +6,11 @@ python tools/linear_probe.py configs/linear/r18_1xb512-100e_cifar100.py CHECKPOI
 import argparse
 import os.path as osp
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.fileio import dump
 from mmengine.runner import Runner
 
-import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.engine import load_config
 from us3l_mm.evaluation import width_complexity
 from us3l_mm.slim import check_width
 
@@ -42,13 +42,9 @@ def table(rows: list[dict]) -> str:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     if args.widths is not None:
         cfg.model.widths = [check_width(width) for width in args.widths]
-    cfg.work_dir = args.work_dir or osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
-    cfg.launcher = args.launcher
     cfg.resume = args.resume
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=args.checkpoint, prefix='backbone.')
     if args.amp:

@@ -71,10 +71,10 @@ class GroupRegularizer:
             Tensor: The penalty, a scalar, not scaled.
         """
         slope = self.slope(progress)
-        factors: dict[int, Tensor] = {}  # one tensor for each distinct size
-        for group in {id(g): g for g in map(self._group, parameters)}.values():
-            factors[id(group)] = 2 * self.coefficient * (1 - slope * group)
-        terms = torch._foreach_mul(list(parameters), [factors[id(self._group(p))] for p in parameters])
+        groups = [self._group(parameter) for parameter in parameters]
+        distinct = {id(group): group for group in groups}  # one for each size
+        factors = {key: 2 * self.coefficient * (1 - slope * group) for key, group in distinct.items()}
+        terms = torch._foreach_mul(list(parameters), [factors[id(group)] for group in groups])
         penalty = 0.5 * torch.stack([(t * p).sum() for t, p in zip(terms, parameters)]).sum()
         if scale is not None:
             terms = [term * scale for term in terms]
