@@ -1,6 +1,7 @@
 """Momentum teacher."""
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -16,25 +17,38 @@ class MomentumTeacher(nn.Module):
         backbone (nn.Module): Online backbone; copied.
         neck (nn.Module): Online projector; copied.
         momentum (float): m of ``k <- m k + (1 - m) q``.
+        momentum_end (float, optional): m at the end of training. Defaults to None: constant.
 
     Raises:
-        ValueError: If ``momentum`` is outside [0, 1].
+        ValueError: If a momentum is outside [0, 1].
 
     Source: He et al., "Momentum Contrast", CVPR 2020.
     """
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module, momentum: float = 0.99) -> None:
+    def __init__(
+        self, backbone: nn.Module, neck: nn.Module, momentum: float = 0.99, momentum_end: float | None = None
+    ) -> None:
         super().__init__()
-        if not 0 <= momentum <= 1:
-            raise ValueError(f'momentum must be in [0, 1], got {momentum}')
+        momentum_end = momentum if momentum_end is None else momentum_end
+        for name, value in (('momentum', momentum), ('momentum_end', momentum_end)):
+            if not 0 <= value <= 1:
+                raise ValueError(f'{name} must be in [0, 1], got {value}')
         self.backbone = copy.deepcopy(backbone)
         self.neck = copy.deepcopy(neck)
         self.momentum = momentum
+        self.momentum_end = momentum_end
         self.requires_grad_(False)
+
+    def momentum_at(self, progress: float) -> float:
+        """Momentum at a fraction ``progress`` of training: half a cosine from the first to the last.
+
+        Source: Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020; MoCo v3, ICCV 2021.
+        """
+        return self.momentum_end - (self.momentum_end - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
 
     @torch.no_grad()
     def update(self, backbone: nn.Module, neck: nn.Module, momentum: float | None = None) -> None:
-        """Move towards the online networks; ``momentum=0`` copies them."""
+        """Move towards the online networks, by the first momentum if none is given; ``momentum=0`` copies them."""
         momentum = self.momentum if momentum is None else momentum
         online = [*backbone.parameters(), *neck.parameters()]
         torch._foreach_lerp_(list(self.parameters()), online, 1 - momentum)

@@ -3,20 +3,17 @@
 Shapes: N images of H x W pixels in each of two views, D embedding dimensions.
 """
 
-from contextlib import nullcontext
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from mmengine.logging import MessageHub
-from mmengine.optim import OptimWrapper
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from us3l_mm.models.group_reg import GroupRegularizer
 from us3l_mm.models.teacher import MomentumTeacher
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import WidthSampler, use_width
+from us3l_mm.slim import use_width
+
+from .multi_width import MultiWidthTraining
 
 
 def feature_std(embedding: Tensor) -> Tensor:
@@ -28,7 +25,7 @@ def feature_std(embedding: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class US3L(BaseSelfSupervisor):
+class US3L(MultiWidthTraining, BaseSelfSupervisor):
     """One set of weights for all widths, pretrained without labels.
 
     Each iteration draws widths. The widest takes the base loss, the others the distillation loss, each
@@ -48,6 +45,12 @@ class US3L(BaseSelfSupervisor):
         sub_target (str): The same for the others, where ``'online'`` is the embedding of the widest network
             of this iteration; their own without a distillation loss.
         momentum (float): Momentum of the teacher. Defaults to 0.99.
+        momentum_end (float, optional): Momentum at the end of training, reached by a cosine. Defaults to None:
+            constant.
+        same_view_weight (float): Share of the distillation loss that is taken against the target of the same
+            view rather than of the other one (POA, ECCV 2024). Defaults to 0, as published.
+        width_power (float): Multiplies the loss of width w by ``w ** width_power`` (SlimCLR, arXiv 2207.06202,
+            weights losses by the size of the network). Defaults to 0, as published.
         group_reg (dict, optional): Arguments of :class:`GroupRegularizer`. Defaults to None; if given,
             the optimizer's weight decay should be 0.
         update (str): ``'per_width'`` updates the weights after each width, ``'accumulate'`` once an
@@ -75,6 +78,9 @@ class US3L(BaseSelfSupervisor):
         base_target: str = 'momentum',
         sub_target: str = 'momentum',
         momentum: float = 0.99,
+        momentum_end: float | None = None,
+        same_view_weight: float = 0.0,
+        width_power: float = 0.0,
         group_reg: dict | None = None,
         update: str = 'per_width',
         by_epoch: bool = True,
@@ -83,26 +89,24 @@ class US3L(BaseSelfSupervisor):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(backbone, neck, head, None, pretrained, data_preprocessor, init_cfg)
-        for name, value, options in (
-            ('base_target', base_target, ('momentum', 'online')),
-            ('sub_target', sub_target, ('momentum', 'online')),
-            ('update', update, ('per_width', 'accumulate')),
-        ):
-            if value not in options:
-                raise ValueError(f'{name} must be one of {options}, got {value!r}')
-        if distill_predictor is not None and distill_loss is None:
-            raise ValueError('distill_predictor needs a distill_loss: without one no width uses it')
+        for name, value in (('base_target', base_target), ('sub_target', sub_target)):
+            if value not in ('momentum', 'online'):
+                raise ValueError(f"{name} must be one of ('momentum', 'online'), got {value!r}")
+        for name, value in (('distill_predictor', distill_predictor), ('same_view_weight', same_view_weight)):
+            if value and distill_loss is None:
+                raise ValueError(f'{name} needs a distill_loss: without one no width uses it')
+        if not 0 <= same_view_weight <= 1:
+            raise ValueError(f'same_view_weight must be in [0, 1], got {same_view_weight}')
+        self.set_training(sampler, group_reg, update, by_epoch)
         self.distill_loss = None if distill_loss is None else MODELS.build(distill_loss)
         self.distill_predictor = None if distill_predictor is None else MODELS.build(distill_predictor)
-        self.sampler = WidthSampler(**(sampler or {}))
         self.base_target = base_target
         self.sub_target = sub_target
+        self.same_view_weight = same_view_weight
+        self.width_power = width_power
         self.teacher = None
         if 'momentum' in (base_target, sub_target):
-            self.teacher = MomentumTeacher(self.backbone, self.neck, momentum)
-        self.group_reg = None if group_reg is None else GroupRegularizer(**group_reg)
-        self.update = update
-        self.by_epoch = by_epoch
+            self.teacher = MomentumTeacher(self.backbone, self.neck, momentum, momentum_end)
 
     def init_weights(self) -> None:
         """Initialise the online networks, and the teacher as their copy."""
@@ -117,27 +121,13 @@ class US3L(BaseSelfSupervisor):
                 state_dict[f'{prefix}teacher.{key.removeprefix(prefix)}'] = state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'tensor', **kwargs) -> Any:
-        """As for ``BaseSelfSupervisor``; with ``mode='loss'``, the arguments of :meth:`loss`.
-
-        Raises:
-            RuntimeError: If a loss is asked for outside :meth:`run_step`, which would train one width only.
-        """
-        if mode != 'loss':
-            return super().forward(inputs, data_samples, mode)
-        if 'targets' not in kwargs:
-            raise RuntimeError(
-                'US3L takes several updates an iteration, in its own train_step. For distributed training set '
-                "model_wrapper_cfg = dict(type='us3l_mm.US3LDistributedDataParallel')"
-            )
-        return self.loss(inputs, data_samples, **kwargs)
-
     def loss(
         self,
         inputs: list[Tensor],
         data_samples: Any,
         targets: list[Tensor] | None,
         distill: bool = False,
+        weight: float = 1.0,
     ) -> dict[str, Any]:
         """Loss at the width now in force.
 
@@ -147,74 +137,31 @@ class US3L(BaseSelfSupervisor):
             targets (list[Tensor], optional): Target of each view, (N, D); None for the embedding of the other
                 view, without gradient.
             distill (bool): Whether to take the distillation loss.
+            weight (float): Factor of the loss.
 
         Returns:
-            dict: ``loss``, a scalar, and ``embeddings``, one of shape (N, D) for each view, without gradient.
+            dict: ``loss``, a scalar, and ``outputs``, the embeddings of each view, (N, D), without gradient.
         """
         embeddings = [self.neck(self.backbone(view))[0] for view in inputs]
         targets = [z.detach() for z in embeddings] if targets is None else targets
         if distill:
             predictor = self.head.predictor if self.distill_predictor is None else self.distill_predictor
-            losses = [self.distill_loss(predictor([z])[0], t) for z, t in zip(embeddings, targets[::-1])]
+            predictions = [predictor([z])[0] for z in embeddings]
+            losses = [self.distill_loss(p, t) for p, t in zip(predictions, targets[::-1])]
+            if self.same_view_weight:
+                same = [self.distill_loss(p, t) for p, t in zip(predictions, targets)]
+                losses = [loss.lerp(other, self.same_view_weight) for loss, other in zip(losses, same)]
         else:
             losses = [self.head.loss(z, t) for z, t in zip(embeddings, targets[::-1])]
-        return dict(loss=sum(losses) / 2, embeddings=[z.detach() for z in embeddings])
+        return dict(loss=weight * sum(losses) / 2, outputs=[z.detach() for z in embeddings])
 
-    def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Any]:
-        """One iteration on one process; see :meth:`run_step`."""
-        return self.run_step(data, optim_wrapper, self)
-
-    def run_step(self, data: Any, optim_wrapper: OptimWrapper, model: nn.Module) -> dict[str, Any]:
-        """One iteration: draw widths, move the teacher, then train each width.
-
-        Args:
-            data (Any): Batch of the data loader.
-            optim_wrapper (OptimWrapper): Optimizer wrapper.
-            model (nn.Module): What forward passes go through: the model itself or its DDP wrapper.
-
-        Returns:
-            dict: Values to log: losses by role, penalty, widths, standard deviation of the features.
+    def start_iteration(self, batch: dict, progress: float) -> dict:
+        """Move the teacher.
 
         Raises:
-            RuntimeError: If no Runner tells the iteration.
             ValueError: If there are not two views, or fewer than two images.
         """
-        if getattr(optim_wrapper, '_accumulative_counts', 1) != 1:
-            raise ValueError('accumulative_counts must be 1: US3L has its own schedule of updates, see `update`')
-        views = self._views(data, optim_wrapper, model)
-        iteration, max_iters, epoch, max_epochs = self._progress()
-        widths = self.sampler(iteration, epoch, max_epochs)
-        if self.teacher is not None:
-            self.teacher.update(self.backbone, self.neck)
-        losses, known, logs = [], {}, {}
-        for index, width in enumerate(widths):
-            last = index == len(widths) - 1
-            updates = last or self.update == 'per_width'
-            sync = nullcontext() if updates or model is self else model.no_sync()
-            with sync, use_width(self.backbone, width):
-                with optim_wrapper.optim_context(model):
-                    outputs = model(
-                        views,
-                        mode='loss',
-                        targets=self._targets(views, width, index > 0, known),
-                        distill=index > 0 and self.distill_loss is not None,
-                    )
-                optim_wrapper.backward(outputs['loss'])  # in the scope: checkpointing runs the forward again
-            losses.append(outputs['loss'].detach())
-            if index == 0:
-                known['widest'] = outputs['embeddings']
-                logs['feature_std'] = feature_std(outputs['embeddings'][0])
-            if updates:
-                if self.group_reg is not None:
-                    penalty = self._add_penalty(optim_wrapper, iteration / max_iters, heads=width < 1)
-                    logs.setdefault('group_reg', penalty)
-                optim_wrapper.step()
-                optim_wrapper.zero_grad()
-        return {**_by_role(widths, losses), **logs}
-
-    def _views(self, data: Any, optim_wrapper: OptimWrapper, model: nn.Module) -> list[Tensor]:
-        with optim_wrapper.optim_context(model):
-            views = self.data_preprocessor(data, True)['inputs']
+        views = batch['inputs']
         if not isinstance(views, (list, tuple)) or len(views) != 2:
             got = len(views) if isinstance(views, (list, tuple)) else 'a single tensor'
             raise ValueError(f'US3L needs two views of each image, got {got}; see the MultiView transform')
@@ -223,46 +170,27 @@ class US3L(BaseSelfSupervisor):
                 'batch norm needs at least 2 images per process, got 1; raise batch_size, or set drop_last=True '
                 'if this was the last batch of an epoch'
             )
-        return views
+        if self.teacher is not None:
+            self.teacher.update(self.backbone, self.neck, self.teacher.momentum_at(progress))
+        return {}
 
-    def _progress(self) -> tuple[int, int, int, int]:
-        """Iteration and its maximum, then stage clock and its maximum: epochs or iterations."""
-        hub = MessageHub.get_current_instance()
-        names = ('iter', 'max_iters', *(('epoch', 'max_epochs') if self.by_epoch else ('iter', 'max_iters')))
-        values = tuple(hub.get_info(name) for name in names)
-        if None in values:
-            raise RuntimeError(
-                f'US3L takes the time of training from the Runner, which has not told {names[values.index(None)]!r}; '
-                'train it by a Runner'
-            )
-        return values
-
-    def _targets(self, views: list[Tensor], width: float, sub: bool, known: dict) -> list[Tensor] | None:
-        """Target of each view, None for the network's own embedding; ``known`` keeps those of this iteration."""
+    def loss_arguments(self, inputs: list[Tensor], width: float, narrower: bool, memory: dict) -> dict:
+        """Targets of each view, and which loss to take."""
         distills = self.distill_loss is not None
-        if (self.sub_target if sub else self.base_target) == 'online':
-            return known['widest'] if sub and distills else None
-        width = 1.0 if distills else width
-        if width not in known:
-            with use_width(self.teacher, width):
-                known[width] = [self.teacher(view) for view in views]
-        return known[width]
+        arguments = dict(distill=narrower and distills, weight=width**self.width_power)
+        if (self.sub_target if narrower else self.base_target) == 'online':
+            return dict(arguments, targets=memory['widest'] if narrower and distills else None)
+        at = 1.0 if distills else width
+        if at not in memory:
+            with use_width(self.teacher, at):
+                memory[at] = [self.teacher(view) for view in inputs]
+        return dict(arguments, targets=memory[at])
 
-    def _add_penalty(self, optim_wrapper: OptimWrapper, progress: float, heads: bool) -> Tensor:
-        parts = [self.backbone, self.neck, *((self.head, self.distill_predictor) if heads else ())]
-        parameters = [p for part in parts if part is not None for p in part.parameters() if p.requires_grad]
-        scaler = getattr(optim_wrapper, 'loss_scaler', None)
-        scale = None if scaler is None else scaler.scale(parameters[0].new_ones(()))
-        return self.group_reg.add_gradient(parameters, progress, scale)
+    def extra_logs(self, outputs: list[Tensor]) -> dict[str, Tensor]:
+        """Standard deviation of the features, which tells a collapse."""
+        return dict(feature_std=feature_std(outputs[0]))
 
-
-def _by_role(widths: list[float], losses: list[Tensor]) -> dict[str, Any]:
-    """Losses and widths of the widest, the narrowest and the widths between, which are averaged."""
-    logs: dict[str, Any] = {'loss': sum(losses), 'loss_widest': losses[0], 'width_widest': widths[0]}
-    if len(widths) > 1:
-        logs.update(loss_narrowest=losses[-1], width_narrowest=widths[-1])
-    if len(widths) > 2:
-        between = slice(1, -1)
-        logs['loss_random'] = torch.stack(losses[between]).mean()
-        logs['width_random'] = sum(widths[between]) / (len(widths) - 2)
-    return logs
+    def penalised(self, width: float) -> list[nn.Module]:
+        """Online networks; below width 1.0 also the prediction heads."""
+        heads = [self.head, self.distill_predictor] if width < 1 else []
+        return [self.backbone, self.neck, *(part for part in heads if part is not None)]
