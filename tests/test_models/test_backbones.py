@@ -137,6 +137,66 @@ def test_narrow_widths_have_the_channels_of_the_rounding_rule(width):
         assert got == [slim_channels(16 * factor * 2**i, width) for i in range(4)]
 
 
+@pytest.mark.parametrize('depth, blocks', [(34, (3, 4, 6, 3)), (101, (3, 4, 23, 3)), (152, (3, 8, 36, 3))])
+def test_other_depths_have_the_stock_keys(depth, blocks):
+    net = SlimmableResNet(depth, **SMALL)
+    assert tuple(len(getattr(net, name)) for name in net.res_layers) == blocks
+    assert net.state_dict().keys() == mmpretrain.models.ResNet(depth, **SMALL).state_dict().keys()
+
+
+@pytest.mark.parametrize('width', [1.0, 0.61, 0.25])
+def test_deep_stem_net_at_a_fixed_width_equals_the_slimmable_net(width):
+    """R50-D: three 3 x 3 convolutions in front, average pooling in the shortcuts."""
+    variant = dict(depth=50, deep_stem=True, avg_down=True)
+    full = calibrated_net((width,), **variant)
+    narrow = build(width=width, **variant)
+    narrow.load_state_dict(full.state_dict(), strict=True)
+    narrow.eval()
+    assert narrow.stem[0].weight.shape == (slim_channels(8, width), 3, 3, 3)
+    x = images()
+    with torch.no_grad(), use_width(full, width):
+        assert_same_features(narrow(x), full(x))
+
+
+SWITCHABLE = dict(
+    conv_cfg=dict(type='us3l_mm.SlimmableConv2d', rounding='int'),
+    norm_cfg=dict(type='us3l_mm.SwitchableBatchNorm2d', widths=[0.37, 0.61]),
+)
+
+
+@pytest.mark.parametrize('width', [1.0, 0.61, 0.37])
+def test_switchable_net_loads_into_a_fixed_width_and_the_narrow_net_into_itself(width):
+    full = build(**SWITCHABLE)
+    for parameter in full.parameters():
+        if parameter.dim() == 1:
+            nn.init.uniform_(parameter, 0.5, 1.5)
+    for each in (1.0, 0.61, 0.37):
+        with use_width(full, each):
+            full(images(4))
+    full.eval()
+    narrow, resumed = build(width=width, **SWITCHABLE), build(width=width, **SWITCHABLE)
+    narrow.load_state_dict(full.state_dict(), strict=True)
+    resumed.load_state_dict(narrow.state_dict(), strict=True)
+    x = images()
+    with torch.no_grad(), use_width(full, width):
+        expected = full(x)
+    assert [y.size(1) for y in expected] == [int(16 * 2**i * width) for i in range(4)]
+    for net in (narrow, resumed):
+        assert not any(isinstance(module, SlimmableLayer) for module in net.modules())
+        net.eval()
+        assert_same_features(net(x), expected)
+
+
+def test_narrow_net_that_loaded_keeps_no_memory_of_the_full_one(checkpoint):
+    full, _ = checkpoint
+    net = build(width=0.5)
+    net.load_state_dict(full.state_dict())
+    assert all(tensor.is_meta for tensor in net._full[0].state_dict().values())
+    assert not any(name.startswith('_full') for name, _ in net.named_modules())
+    state = net.state_dict().values()
+    assert all(t.untyped_storage().nbytes() == t.numel() * t.element_size() for t in state)
+
+
 # Fixed width
 
 

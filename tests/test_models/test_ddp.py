@@ -122,5 +122,5 @@ def test_processes_see_different_images(name, results):
 
 def test_the_stock_wrapper_is_refused(results):
     for result in results:
-        assert result['stock wrapper'].startswith('RuntimeError: US3L takes several updates')
+        assert result['stock wrapper'].startswith('RuntimeError: US3L trains several widths')
         assert 'us3l_mm.US3LDistributedDataParallel' in result['stock wrapper']

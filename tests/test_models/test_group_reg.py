@@ -85,6 +85,27 @@ def test_linear_weights_have_plain_weight_decay():
     torch.testing.assert_close(linear.weight.grad, 0.1 * linear.weight.detach())
 
 
+@pytest.mark.parametrize('progress', [0.0, 0.2, 1.0])
+def test_linear_inputs_puts_the_inputs_of_linear_weights_into_bins(progress):
+    weight = nn.Parameter(torch.randn(6, 20, dtype=torch.float64))  # bins of 2, the last of 6
+    slope = slope_by_hand(progress, 0.05, 0.0)
+    expected = torch.zeros_like(weight)
+    for i in range(6):
+        for j in range(20):
+            expected[i, j] = 2 * 1e-3 * (1 - slope * min(j // 2, 7)) * weight[i, j].item()
+    value = GroupRegularizer(1e-3, linear_inputs=True).add_gradient([weight], progress)
+    torch.testing.assert_close(weight.grad, expected, rtol=1e-12, atol=1e-15)
+    assert value.item() == pytest.approx((expected * weight / 2).sum().item())
+
+
+def test_linear_inputs_changes_nothing_else():
+    parameters = [p for p in make_parameters() if p.dim() != 2]
+    GroupRegularizer(linear_inputs=True).add_gradient(parameters, 0.7)
+    expected = torch.autograd.grad(naive_penalty(parameters, 5e-5, 0.05), parameters)
+    for parameter, gradient in zip(parameters, expected):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.parametrize('alpha', [0.0, 0.05])
 def test_at_the_start_it_is_the_weight_decay_that_it_replaces(alpha):
     """lambda is half of the weight decay, since the gradient of lambda w^2 is 2 lambda w."""

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmpretrain.models.losses import CosineSimilarityLoss
 
-from us3l_mm.models import NTXentLoss
-from us3l_mm.models.losses import nt_xent
+from us3l_mm.models import NTXentLoss, SEEDLoss
+from us3l_mm.models.losses import nt_xent, soft_similarity
 from us3l_mm.registry import MODELS
 
 
@@ -120,3 +120,118 @@ def test_mse_form_is_the_negative_mean_cosine():
         dot = sum(a * b for a, b in zip(p, z))
         expected -= dot / math.sqrt(sum(a * a for a in p)) / math.sqrt(sum(b * b for b in z)) / 6
     assert CosineSimilarityLoss()(pred, target).item() == pytest.approx(expected, rel=1e-12)
+
+
+# SEED
+
+
+def soft_similarity_by_loops(student, teacher, queue, student_temperature, teacher_temperature):
+    """Cross entropy of the two distributions of similarity, with Python floats."""
+
+    def unit(row):
+        length = math.sqrt(sum(v * v for v in row))
+        return [v / length for v in row]
+
+    def distribution(row, others, temperature):
+        scores = [sum(a * b for a, b in zip(row, other)) / temperature for other in others]
+        top = max(scores)
+        total = sum(math.exp(score - top) for score in scores)
+        return [math.exp(score - top) / total for score in scores]
+
+    total = 0.0
+    for s, t in zip(student.tolist(), teacher.tolist()):
+        s, t = unit(s), unit(t)
+        others = [t, *queue.tolist()]
+        wanted = distribution(t, others, teacher_temperature)
+        got = distribution(s, others, student_temperature)
+        total -= sum(p * math.log(q) for p, q in zip(wanted, got) if p)
+    return total / len(student)
+
+
+@pytest.mark.parametrize('temperatures', [(0.5, 1e-4), (0.2, 0.01), (0.5, 0.5)])
+def test_seed_loss_matches_loops(temperatures):
+    student, teacher, queue = (torch.randn(n, 6, dtype=torch.float64) for n in (5, 5, 9))
+    queue = torch.nn.functional.normalize(queue)
+    expected = soft_similarity_by_loops(student, teacher, queue, *temperatures)
+    assert soft_similarity(student, teacher, queue, *temperatures).item() == pytest.approx(expected, rel=1e-9)
+    module = SEEDLoss(9, 6, *temperatures).double().eval()
+    module.queue.copy_(queue)
+    assert module(student, teacher).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_seed_loss_reaches_the_student_only_and_is_least_where_it_equals_the_teacher():
+    teacher = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    student = teacher.detach().clone().requires_grad_()
+    queue = torch.nn.functional.normalize(torch.randn(8, 6, dtype=torch.float64))
+    soft_similarity(student, teacher, queue, 0.5, 0.5).backward()
+    assert teacher.grad is None
+    assert student.grad.abs().max() < 1e-12  # equal temperatures and embeddings: the minimum
+
+
+def test_seed_loss_in_low_precision_is_computed_in_float32():
+    student, teacher = torch.randn(4, 8).bfloat16(), torch.randn(4, 8).bfloat16()
+    module = SEEDLoss(8, 8).eval()
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = module(student, teacher)
+    assert loss.dtype == torch.float32
+    expected = soft_similarity_by_loops(student.double(), teacher.double(), module.queue.double(), 0.5, 1e-4)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_seed_queue_holds_the_latest_embeddings_and_wraps():
+    module = SEEDLoss(queue_len=6, feat_dim=3)
+    start = module.queue.clone()
+    batches = [torch.randn(2, 3) for _ in range(5)]
+    kept = list(start)  # a plain list of rows
+    position = 0
+    for batch in batches:
+        module(torch.randn(2, 3), batch)
+        for row in batch:
+            kept[position % 6] = row / row.norm()
+            position += 1
+        torch.testing.assert_close(module.queue, torch.stack(kept))
+    assert module.pointer.item() == 10 % 6
+
+
+def test_seed_loss_sees_the_queue_of_before_the_batch():
+    module, batch = SEEDLoss(4, 3), torch.randn(2, 3)
+    student, before = torch.randn(2, 3), module.queue.clone()
+    loss = module(student, batch)
+    assert loss.item() == pytest.approx(soft_similarity(student, batch, before, 0.5, 1e-4).item())
+    assert not torch.equal(module.queue, before)
+
+
+def test_seed_evaluation_leaves_the_queue_alone():
+    module = SEEDLoss(4, 3).eval()
+    before = module.queue.clone()
+    module(torch.randn(2, 3), torch.randn(2, 3))
+    assert torch.equal(module.queue, before) and module.pointer.item() == 0
+
+
+def test_seed_gradient_is_right_though_the_queue_moves_before_the_backward():
+    module = SEEDLoss(4, 3, teacher_temperature=0.1).double()
+    student, teacher = torch.randn(2, 3).double().requires_grad_(), torch.randn(2, 3).double()
+    (expected,) = torch.autograd.grad(soft_similarity(student, teacher, module.queue.clone(), 0.5, 0.1), student)
+    module(student, teacher).backward()
+    torch.testing.assert_close(student.grad, expected)
+
+
+@pytest.mark.parametrize('batch', [3, 5, 8])
+def test_seed_queue_refuses_a_batch_that_does_not_divide_it(batch):
+    module = SEEDLoss(queue_len=4, feat_dim=3)
+    with pytest.raises(ValueError, match=f'queue_len must be a multiple .* queue_len=4 and {batch} images'):
+        module(torch.randn(batch, 3), torch.randn(batch, 3))
+
+
+@pytest.mark.parametrize('wrong', [dict(queue_len=0), dict(feat_dim=-1), dict(student_temperature=0.0)])
+def test_seed_arguments_must_be_positive(wrong):
+    with pytest.raises(ValueError, match='must be positive'):
+        SEEDLoss(**{**dict(queue_len=4, feat_dim=3), **wrong})
+
+
+def test_seed_queue_is_saved_with_the_model():
+    module = SEEDLoss(4, 3)
+    module(torch.randn(2, 3), torch.randn(2, 3))
+    other = SEEDLoss(4, 3)
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(other.queue, module.queue) and other.pointer.item() == 2

@@ -55,6 +55,12 @@ MORE = {
     '13, five widths': (ABLATIONS[13], dict(sampler=dict(num_widths=5, dynamic=False))),
     '13, no regulariser': (ABLATIONS[13], dict(group_reg=False)),
     '4, no regulariser': (ABLATIONS[4], dict(group_reg=False)),
+    '13, fixed list of widths': (ABLATIONS[13], dict(sampler=dict(widths=(0.25, 1.0, 0.5), dynamic=False))),
+    '13, momentum rises by a cosine': (ABLATIONS[13], dict(momentum_end=1.0)),
+    '13, same view too': (ABLATIONS[13], dict(same_view_weight=0.3)),
+    '5, same view only': (ABLATIONS[5], dict(same_view_weight=1.0)),
+    '4, losses weighted by width': (ABLATIONS[4], dict(width_power=1.5)),
+    '9, losses weighted by width': (ABLATIONS[9], dict(width_power=1.0)),
 }
 TASKS = {f'ablation {n}': (case, {}) for n, case in ABLATIONS.items()} | MORE
 
@@ -166,9 +172,12 @@ def batch_norm(x, weight, bias):
 class Reference:
     """Parameters of a US3L model, and what one iteration does to them."""
 
-    def __init__(self, model, case, group_reg=True, update='per_width'):
+    def __init__(
+        self, model, case, group_reg=True, update='per_width', momentum_end=0.99, same_view_weight=0, width_power=0
+    ):
         self.base, self.distill, self.auxiliary, self.base_momentum, self.sub_momentum = case
         self.group_reg, self.update = group_reg, update
+        self.momentum_end, self.same_view_weight, self.width_power = momentum_end, same_view_weight, width_power
         parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
         self.teacher = {n.removeprefix('teacher.'): p for n, p in parameters.items() if n.startswith('teacher.')}
         self.online = {n: p.requires_grad_() for n, p in parameters.items() if not n.startswith('teacher.')}
@@ -233,8 +242,9 @@ class Reference:
 
     def iterate(self, views, widths, progress):
         """One iteration; returns the loss of each width and the first penalty."""
+        momentum = self.momentum_end - (self.momentum_end - 0.99) * (math.cos(math.pi * progress) + 1) / 2
         for name, parameter in self.teacher.items():
-            self.teacher[name] = 0.99 * parameter + 0.01 * self.online[name].detach()
+            self.teacher[name] = momentum * parameter + (1 - momentum) * self.online[name].detach()
         losses, penalties, widest = [], [], None
         for i, width in enumerate(widths):
             if i == 0 or self.update == 'per_width':
@@ -254,6 +264,10 @@ class Reference:
                 name, head = self.distill, 'distill_predictor' if self.auxiliary else 'head.predictor'
             predictions = [self.perceptron(self.online, head, z) for z in outputs]  # without a predictor: z itself
             loss = (self.loss(name, predictions[0], targets[1]) + self.loss(name, predictions[1], targets[0])) / 2
+            if i > 0 and self.same_view_weight:
+                same = (self.loss(name, predictions[0], targets[0]) + self.loss(name, predictions[1], targets[1])) / 2
+                loss = (1 - self.same_view_weight) * loss + self.same_view_weight * same
+            loss = loss * width**self.width_power
             losses.append(loss.item())
             steps = self.update == 'per_width' or i == len(widths) - 1
             if steps and self.group_reg:
@@ -294,6 +308,7 @@ def test_iterations_equal_the_reference(task, set_time):
         assert logs['loss_widest'].item() == pytest.approx(losses[0], rel=1e-6)
         if len(widths) > 1:
             assert logs['loss_narrowest'].item() == pytest.approx(losses[-1], rel=1e-6)
+        if len(widths) > 2:
             between = losses[1:-1]
             assert logs['loss_random'].item() == pytest.approx(sum(between) / len(between), rel=1e-6)
         if penalty is None:
@@ -573,6 +588,28 @@ def test_unknown_options_are_refused(option):
 def test_auxiliary_head_without_distillation_is_refused():
     with pytest.raises(ValueError, match='distill_predictor needs a distill_loss'):
         US3L(**model_cfg(('nce', None, True, True, True)))
+
+
+def test_same_view_term_needs_distillation_and_a_share():
+    with pytest.raises(ValueError, match='same_view_weight needs a distill_loss'):
+        US3L(**model_cfg(ABLATIONS[9], same_view_weight=0.5))
+    with pytest.raises(ValueError, match=r'same_view_weight must be in \[0, 1\], got 1.5'):
+        US3L(**model_cfg(ABLATIONS[13], same_view_weight=1.5))
+
+
+@pytest.mark.parametrize('start, end', [(0.99, 1.0), (0.5, 0.9)])
+def test_momentum_rises_along_half_a_cosine(start, end):
+    """MoCo v3: m(k) = 1 - (1 - m) (cos(pi k / K) + 1) / 2, here for any end."""
+    teacher = MomentumTeacher(nn.Identity(), nn.Identity(), start, end)
+    for k in range(11):
+        expected = end - (end - start) * (math.cos(math.pi * k / 10) + 1) / 2
+        assert teacher.momentum_at(k / 10) == pytest.approx(expected, abs=1e-12)
+    assert (teacher.momentum_at(0), teacher.momentum_at(1)) == (pytest.approx(start), pytest.approx(end))
+
+
+def test_momentum_is_constant_by_default():
+    teacher = MomentumTeacher(nn.Identity(), nn.Identity(), 0.97)
+    assert [teacher.momentum_at(k / 10) for k in range(11)] == [0.97] * 11
 
 
 @pytest.mark.parametrize('with_bias', [(True,), (True, False, True)])

@@ -117,6 +117,28 @@ def test_other_seeds_and_iterations_draw_other_widths():
     assert len(set(draws)) == 100
 
 
+def test_fixed_list_is_trained_whole_from_widest_to_narrowest():
+    sampler = WidthSampler(widths=(0.5, 1.0, 0.25, 0.75), dynamic=False)
+    assert [sampler(iteration, iteration, 8) for iteration in range(8)] == [[1.0, 0.75, 0.5, 0.25]] * 8
+
+
+def test_dynamic_sampling_adds_the_listed_widths_stage_by_stage():
+    sampler = WidthSampler(widths=(1.0, 0.8, 0.75, 0.5, 0.3, 0.25))
+    stages = [sampler(0, epoch, 4) for epoch in range(4)]
+    assert stages == [[1.0], [1.0, 0.8, 0.75], [1.0, 0.8, 0.75, 0.5], [1.0, 0.8, 0.75, 0.5, 0.3, 0.25]]
+    thirds = WidthSampler(widths=(0.9, 0.7, 0.5, 0.3))  # stages that floats don't hit: 0.9 - 0.2, 0.9 - 0.4, ...
+    assert [len(thirds(0, epoch, 4)) for epoch in range(4)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize('slow_start, first', [(0.0, 0), (0.5, 5), (0.55, 6), (0.9, 9)])
+@pytest.mark.parametrize('options', [dict(), dict(sandwich=False), dict(widths=(1.0, 0.4))])
+def test_slow_start_trains_the_full_width_only_until_its_time(slow_start, first, options):
+    sampler = WidthSampler(dynamic=False, slow_start=slow_start, **options)
+    drawn = [sampler(epoch, epoch, 10) for epoch in range(10)]
+    assert [len(widths) > 1 for widths in drawn] == [epoch >= first for epoch in range(10)]
+    assert all(widths == [1.0] for widths in drawn[:first])
+
+
 @pytest.mark.parametrize(
     'arguments, message',
     [
@@ -128,6 +150,10 @@ def test_other_seeds_and_iterations_draw_other_widths():
         (dict(num_widths=1), 'num_widths must be at least 2 with sandwich=True, got 1'),
         (dict(num_widths=0, sandwich=False), 'num_widths must be at least 1 with sandwich=False, got 0'),
         (dict(num_stages=1), 'num_stages must be at least 2, got 1'),
+        (dict(widths=()), 'widths must name at least one width and none twice'),
+        (dict(widths=(0.5, 0.5)), 'widths must name at least one width and none twice'),
+        (dict(widths=(0.5, 1.5)), r'width must be in \(0, 1\], got 1.5'),
+        (dict(slow_start=1.0), r'slow_start must be in \[0, 1\), got 1.0'),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

@@ -6,6 +6,7 @@ from .backbones import *  # noqa: F403
 from .classifiers import *  # noqa: F403
 from .ddp import US3LDistributedDataParallel
 from .group_reg import GroupRegularizer
+from .heads import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .necks import *  # noqa: F403
 from .teacher import MomentumTeacher

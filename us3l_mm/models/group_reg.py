@@ -21,6 +21,8 @@ class GroupRegularizer:
         alpha (float): Final a. Defaults to 0.05.
         num_groups (int): Defaults to 8.
         warmup (float): Fraction of training, below 0.5, during which a is 0. Defaults to 0.
+        linear_inputs (bool): Whether linear weights fall into groups of inputs, as suits a vision transformer,
+            whose linear layers read fewer inputs at smaller widths. Defaults to False.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -29,7 +31,12 @@ class GroupRegularizer:
     """
 
     def __init__(
-        self, coefficient: float = 5e-5, alpha: float = 0.05, num_groups: int = 8, warmup: float = 0.0
+        self,
+        coefficient: float = 5e-5,
+        alpha: float = 0.05,
+        num_groups: int = 8,
+        warmup: float = 0.0,
+        linear_inputs: bool = False,
     ) -> None:
         if coefficient < 0 or num_groups < 1 or not 0 <= alpha * (num_groups - 1) < 1 or not 0 <= warmup < 0.5:
             raise ValueError(
@@ -41,6 +48,7 @@ class GroupRegularizer:
         self.alpha = alpha
         self.num_groups = num_groups
         self.warmup = warmup
+        self.linear_inputs = linear_inputs
         self._groups: dict[tuple, Tensor] = {}
 
     def slope(self, progress: float) -> float:
@@ -48,8 +56,11 @@ class GroupRegularizer:
         return self.alpha * min(1.0, max(0.0, (progress - self.warmup) / (0.5 - self.warmup)))
 
     def _group(self, parameter: Tensor) -> Tensor:
-        """Group of each output, shaped to broadcast; zeros for tensors that have no groups."""
-        size, dims = (len(parameter), parameter.dim()) if parameter.dim() in (1, 4) else (1, 1)
+        """Group of each output or input, shaped to broadcast; zeros for tensors that have no groups."""
+        if parameter.dim() == 2 and self.linear_inputs:
+            size, dims = parameter.size(1), 1
+        else:
+            size, dims = (len(parameter), parameter.dim()) if parameter.dim() in (1, 4) else (1, 1)
         key = (size, dims, parameter.dtype, parameter.device)
         if key not in self._groups:
             per_group = max(1, size // self.num_groups)

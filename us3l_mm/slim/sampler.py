@@ -1,6 +1,7 @@
 """Which widths an iteration trains."""
 
 import random
+from collections.abc import Sequence
 
 from .channels import check_width
 
@@ -19,12 +20,19 @@ class WidthSampler:
         num_stages (int): Stages of dynamic sampling, at least 2.
         sandwich (bool): Whether the highest and the lowest width are always among those drawn.
         seed (int): Seed of the draws.
+        widths (Sequence[float], optional): A fixed list, all of which every iteration trains that is not kept
+            from the narrow ones by ``dynamic`` or ``slow_start``. It takes the place of ``width_range``,
+            ``num_widths`` and ``sandwich``. Defaults to None.
+        slow_start (float): Fraction of training, in [0, 1), during which only the full width is trained.
+            Defaults to 0.
 
     Raises:
         TypeError: If a width is not a number.
         ValueError: If an argument is out of its range.
 
-    Source: Cao et al., CVPR 2023 (dynamic sampling); Yu and Huang, ICCV 2019 (sandwich rule).
+    Source: Cao et al., CVPR 2023 (dynamic sampling); Yu and Huang, ICCV 2019 (sandwich rule); Yu et al.,
+    "Slimmable Neural Networks", ICLR 2019 (fixed list); Zhao et al., "Slimmable Networks for Contrastive
+    Self-supervised Learning", 2022 (slow start, at half of training).
     """
 
     def __init__(
@@ -35,7 +43,16 @@ class WidthSampler:
         num_stages: int = 4,
         sandwich: bool = True,
         seed: int = 0,
+        widths: Sequence[float] | None = None,
+        slow_start: float = 0.0,
     ) -> None:
+        self.widths = None if widths is None else sorted(map(check_width, widths), reverse=True)
+        if self.widths is not None:
+            if len(set(self.widths)) != len(widths) or not self.widths:
+                raise ValueError(f'widths must name at least one width and none twice, got {widths}')
+            width_range = (self.widths[-1], self.widths[0])
+        if not 0 <= slow_start < 1:
+            raise ValueError(f'slow_start must be in [0, 1), got {slow_start}')
         self.width_range = tuple(check_width(width) for width in width_range)
         if len(self.width_range) != 2 or self.width_range[0] > self.width_range[1]:
             raise ValueError(f'width_range must be (lowest, highest), got {width_range}')
@@ -50,6 +67,7 @@ class WidthSampler:
         self.num_stages = num_stages
         self.sandwich = sandwich
         self.seed = seed
+        self.slow_start = slow_start
 
     def lowest(self, epoch: int, max_epochs: int) -> float:
         """Lowest width trained in ``epoch`` (counted from 0) of ``max_epochs``.
@@ -60,6 +78,8 @@ class WidthSampler:
         if not 0 <= epoch < max_epochs:
             raise ValueError(f'epoch must be in [0, {max_epochs}), got {epoch}')
         w_min, w_max = self.width_range
+        if epoch < self.slow_start * max_epochs:
+            return w_max
         if not self.dynamic:
             return w_min
         last = self.num_stages - 1
@@ -75,6 +95,8 @@ class WidthSampler:
             max_epochs (int): Epochs of the whole training.
         """
         low, high = self.lowest(epoch, max_epochs), self.width_range[1]
+        if self.widths is not None:
+            return [width for width in self.widths if width >= low - 1e-9]  # low is a sum of rounded numbers
         if low == high:
             return [high]
         draw = random.Random(f'{self.seed}/{iteration}')  # a string seed is hashed the same everywhere

@@ -1,5 +1,6 @@
 """Self-supervised algorithms."""
 
+from .seed import SEED
 from .us3l import US3L
 
-__all__ = ['US3L']
+__all__ = ['SEED', 'US3L']

@@ -49,7 +49,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
             constant.
         same_view_weight (float): Share of the distillation loss that is taken against the target of the same
             view rather than of the other one (POA, ECCV 2024). Defaults to 0, as published.
-        width_power (float): Multiplies the loss of width w by ``w ** width_power`` (SlimCLR, arXiv 2207.06202,
+        width_power (float): Multiplies the loss of width w by ``w ** width_power`` (SlimCLR, Zhao et al., 2022,
             weights losses by the size of the network). Defaults to 0, as published.
         group_reg (dict, optional): Arguments of :class:`GroupRegularizer`. Defaults to None; if given,
             the optimizer's weight decay should be 0.

@@ -15,6 +15,8 @@ from us3l_mm.registry import MODELS
 from us3l_mm.slim import trace_channels, use_width
 from us3l_mm.slim.batchnorm import width_key
 
+from .width_scores import add_width_scores
+
 
 @MODELS.register_module()
 class LinearProbe(BaseModel):
@@ -100,8 +102,4 @@ class LinearProbe(BaseModel):
         if mode == 'loss':
             return {f'loss_w{width:g}': head.loss(features[width], data_samples)['loss'] for width, head in heads}
         scores = torch.stack([head(features[width]).softmax(dim=1) for width, head in heads], dim=1)  # (N, W, K)
-        data_samples = data_samples or [DataSample() for _ in scores]
-        for sample, score in zip(data_samples, scores):
-            sample.set_field(score, 'width_scores')
-            sample.set_field(self.widths, 'widths', dtype=tuple)
-        return data_samples
+        return add_width_scores(data_samples, scores, self.widths)

@@ -1,5 +1,6 @@
 """Losses."""
 
 from .nt_xent_loss import NTXentLoss, nt_xent
+from .seed_loss import SEEDLoss, soft_similarity
 
-__all__ = ['NTXentLoss', 'nt_xent']
+__all__ = ['NTXentLoss', 'SEEDLoss', 'nt_xent', 'soft_similarity']

@@ -1,0 +1,21 @@
+"""Linear classifier behind a backbone of any width."""
+
+from mmpretrain.models import LinearClsHead
+
+from us3l_mm.registry import MODELS
+from us3l_mm.slim import SlimmableLinear
+
+
+@MODELS.register_module()
+class SlimmableLinearClsHead(LinearClsHead):
+    """mmpretrain's LinearClsHead that reads as many features as the backbone has.
+
+    Args:
+        num_classes (int): Number of classes.
+        in_channels (int): Channels of the backbone at width 1.0.
+        **kwargs: As for :class:`mmpretrain.models.LinearClsHead`.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, **kwargs) -> None:
+        super().__init__(num_classes, in_channels, **kwargs)
+        self.fc = SlimmableLinear(in_channels, num_classes)

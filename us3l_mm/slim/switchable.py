@@ -1,0 +1,72 @@
+"""Batch normalisation of its own for each width of a list."""
+
+import copy
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from .batchnorm import width_key
+from .channels import slim_channels
+from .layers import SlimmableLayer
+
+
+class SwitchableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
+    """:class:`torch.nn.BatchNorm2d` with parameters and running statistics of its own for each listed width.
+
+    Width 1.0 is the layer itself, so that checkpoints of plain networks give it its values; the others are
+    the children ``private``. Statistics are kept while training, and no calibration is needed.
+
+    Args:
+        num_features (int): Channels at width 1.0.
+        widths (Sequence[float]): The list. 1.0 is always part of it.
+        rounding (str): Rule of the convolution before it, see :func:`slim_channels`. Defaults to ``'int'``.
+        **kwargs: As for :class:`torch.nn.BatchNorm2d`.
+
+    Raises:
+        ValueError: On entering :func:`us3l_mm.slim.use_width` with a width that is not in the list.
+
+    Source: Yu et al., "Slimmable Neural Networks", ICLR 2019.
+    """
+
+    def __init__(
+        self, num_features: int, *args, widths: Sequence[float] = (0.25, 0.5, 0.75), rounding: str = 'int', **kwargs
+    ) -> None:
+        super().__init__(num_features, *args, **kwargs)
+        self.private = nn.ModuleDict(
+            {
+                width_key(width): nn.BatchNorm2d(slim_channels(num_features, width, rounding=rounding), *args, **kwargs)
+                for width in sorted(widths)
+                if width != 1.0
+            }
+        )
+
+    @property
+    def width(self) -> float:
+        """Width multiplier now in force, one of the list."""
+        return self.__dict__.get('_width', 1.0)
+
+    @width.setter
+    def width(self, width: float) -> None:
+        if width != 1.0 and width_key(width) not in self.private:
+            have = ', '.join([*(key.replace('_', '.') for key in self.private), '1'])
+            raise ValueError(
+                f'switchable batch norm has no width {width:.6g}, only {have}; add it to `widths` of norm_cfg '
+                'before training, or use SlimmableBatchNorm2d for any width'
+            )
+        self.__dict__['_width'] = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, H, W) by the batch norm of the width."""
+        return super().forward(x) if self.width == 1.0 else self.private[width_key(self.width)](x)
+
+    def dense(self, in_channels: int, with_statistics: bool = True) -> nn.BatchNorm2d:
+        """Copy of the batch norm of the width; see :meth:`SlimmableLayer.dense`."""
+        if self.width == 1.0:
+            plain = copy.deepcopy(self)
+            del plain.private
+            plain.__class__ = nn.BatchNorm2d  # the layer itself is the plain one plus `private`
+        else:
+            plain = copy.deepcopy(self.private[width_key(self.width)])
+        if not with_statistics:
+            plain.reset_running_stats()
+        return plain
