@@ -8,6 +8,7 @@ import os.path as osp
 
 from mmengine.config import DictAction
 from mmengine.fileio import dump
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from us3l_mm.engine import load_config
@@ -53,11 +54,14 @@ def main() -> None:
     runner.train()
     metrics = runner.test()
     model = runner.model.module if hasattr(runner.model, 'module') else runner.model
+    backbone = model.backbone
+    if model.fixed_width is not None:  # costs what the slimmable net costs at that width
+        backbone = MODELS.build({**cfg.model.backbone, 'width': None, 'init_cfg': None})
     rows = []
     for width in model.widths:
         suffix = f'_w{width:g}'
         accuracy = {key.split('/')[-1].removesuffix(suffix): v for key, v in metrics.items() if key.endswith(suffix)}
-        rows.append({**width_complexity(model.backbone, width, cfg.input_size), **accuracy})
+        rows.append({**width_complexity(backbone, width, cfg.input_size), **accuracy})
     if runner.rank == 0:
         out = osp.join(cfg.work_dir, 'linear_probe.json')
         dump(dict(config=args.config, checkpoint=args.checkpoint, widths=rows), out, indent=2)

@@ -3,27 +3,22 @@
 python tools/linear_probe.py configs/linear/r18_1xb128-20e_digits.py CALIBRATED_CHECKPOINT
 """
 
-_base_ = './r18_1xb512-100e_cifar100.py'
+_base_ = [
+    '../_base_/models/linear_probe.py',
+    '../_base_/datasets/digits_linear.py',
+    '../_base_/schedules/linear_100e.py',
+    '../_base_/default_runtime.py',
+]
 
-input_size = 16
-pipeline = [dict(type='Resize', scale=16, interpolation='bicubic'), dict(type='PackInputs')]
 model = dict(
     widths=[1.0, 0.75, 0.5, 0.25],
     data_preprocessor=dict(mean=[80.0] * 3, std=[90.0] * 3, to_rgb=False),
     backbone=dict(stem_channels=16, base_channels=16),
     head=dict(num_classes=10),
 )
-train_dataloader = dict(
-    batch_size=128,
-    num_workers=0,
-    dataset=dict(_delete_=True, type='us3l_mm.Digits', split='train', pipeline=pipeline),
-)
-val_dataloader = dict(
-    num_workers=0, dataset=dict(_delete_=True, type='us3l_mm.Digits', split='test', pipeline=pipeline)
-)
-test_dataloader = val_dataloader
 val_evaluator = dict(topk=(1,))
 test_evaluator = val_evaluator
 optim_wrapper = dict(optimizer=dict(lr=1.0))
 param_scheduler = [dict(type='MultiStepLR', milestones=[12, 16], gamma=0.1, by_epoch=True)]
 train_cfg = dict(max_epochs=20, val_interval=20)
+model_wrapper_cfg = None

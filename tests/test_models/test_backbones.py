@@ -152,7 +152,7 @@ def test_deep_stem_net_at_a_fixed_width_equals_the_slimmable_net(width):
     narrow = build(width=width, **variant)
     narrow.load_state_dict(full.state_dict(), strict=True)
     narrow.eval()
-    assert narrow.stem[0].weight.shape == (slim_channels(8, width), 3, 3, 3)
+    assert narrow.stem[0].conv.weight.shape == (slim_channels(8, width), 3, 3, 3)
     x = images()
     with torch.no_grad(), use_width(full, width):
         assert_same_features(narrow(x), full(x))

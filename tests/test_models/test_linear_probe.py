@@ -85,3 +85,36 @@ def test_uncalibrated_width_names_the_command():
 def test_no_width_or_one_twice_is_refused(widths):
     with pytest.raises(ValueError, match='at least one width and none twice'):
         build(widths, None)
+
+
+def test_net_of_a_fixed_width_is_run_as_it_is():
+    model = MODELS.build(
+        dict(
+            type='us3l_mm.LinearProbe',
+            backbone=dict(BACKBONE, width=0.5),
+            widths=[0.5],
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=4),
+            data_preprocessor=dict(mean=[127.0] * 3, std=[60.0] * 3),
+        )
+    ).eval()
+    data = batch()
+    (head,) = model.heads.values()
+    with torch.no_grad():
+        features = model.backbone((data['inputs'].float() - 127) / 60)[-1].mean(dim=(2, 3))
+        expected = (features @ head.fc.weight.T + head.fc.bias).softmax(1)
+    got = torch.stack([sample.width_scores[0] for sample in model.test_step(data)])
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+    assert features.size(1) == 64
+
+
+@pytest.mark.parametrize('widths', [(1.0,), (1.0, 0.5)])
+def test_net_of_a_fixed_width_has_no_other(widths):
+    with pytest.raises(ValueError, match=r'plain net of width 0\.5, so widths must be \[0\.5\], got \[1\.0'):
+        MODELS.build(
+            dict(
+                type='us3l_mm.LinearProbe',
+                backbone=dict(BACKBONE, width=0.5),
+                widths=widths,
+                head=dict(type='mmpretrain.LinearClsHead', num_classes=4),
+            )
+        )

@@ -35,6 +35,20 @@ def test_ratio_stays_out_of_the_rounding(inner, ratio):
         assert got == ratio * slim_channels(inner, hundredths / 100)
 
 
+@pytest.mark.parametrize('channels', [1, 3, 16, 64, 100, 512])
+def test_int_rounding_is_the_whole_number_below(channels):
+    """S-Net's ``int(C * w)``; hundredths are no binary fractions, so widths are taken from 64ths."""
+    for n in range(1, 65):
+        assert slim_channels(channels, n / 64, rounding='int') == max(1, channels * n // 64)
+        assert slim_channels(6 * channels, n / 64, 6, 'int') == 6 * max(1, channels * n // 64)
+
+
+def test_unknown_rounding_is_refused():
+    for width in (0.5, 1.0):
+        with pytest.raises(ValueError, match=r"rounding must be one of \('divisible', 'int'\), got 'floor'"):
+            slim_channels(64, width, rounding='floor')
+
+
 @pytest.mark.parametrize(
     'channels, width, expected',
     [(64, 0.3, 24), (512, 0.73, 376), (256, 0.3, 80), (512, 0.3, 152), (1024, 0.3, 304), (2048, 0.3, 616)],

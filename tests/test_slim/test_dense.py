@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmpretrain.models import ResNeXt
 from torch import nn
 
 from us3l_mm.models import SlimmableResNet, SlimmableResNet_CIFAR
@@ -17,11 +18,21 @@ from us3l_mm.slim import (
     trace_channels,
     use_width,
 )
-from us3l_mm.slim.layers import SlimmableLayer
+from us3l_mm.slim.layers import PrefixConv2d, SlimmableLayer
 
 NETS = {
     'R18': lambda: SlimmableResNet(depth=18, stem_channels=16, base_channels=16, out_indices=(0, 1, 2, 3)),
     'R50': lambda: SlimmableResNet(depth=50, stem_channels=16, base_channels=16, out_indices=(0, 1, 2, 3)),
+    'ResNeXt-50': lambda: ResNeXt(
+        depth=50,
+        groups=8,
+        width_per_group=16,
+        out_indices=(0, 1, 2, 3),
+        conv_cfg=dict(type='us3l_mm.SlimmableConv2d'),
+        norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d'),
+        stem_channels=16,
+        base_channels=16,
+    ),
     'CIFAR R18': lambda: SlimmableResNet_CIFAR(depth=18, stem_channels=16, base_channels=16),
 }
 ODD_WIDTHS = [0.25, 0.37, 0.61, 1.0]
@@ -60,10 +71,10 @@ def test_dense_net_equals_the_slimmable_net(net, width):
 def test_dense_net_has_plain_layers_only(net, width):
     dense = to_dense(net, width)
     assert not any(isinstance(module, SlimmableLayer) for module in dense.modules())
-    kinds = {SlimmableConv2d: nn.Conv2d, SlimmableBatchNorm2d: nn.BatchNorm2d}
+    kinds = {SlimmableConv2d: (nn.Conv2d, PrefixConv2d), SlimmableBatchNorm2d: (nn.BatchNorm2d,)}
     for (name, old), (other, new) in zip(net.named_modules(), dense.named_modules()):
         assert name == other
-        assert type(new) is kinds.get(type(old), type(old))
+        assert type(new) in kinds.get(type(old), (type(old),))
     assert not any('_0_' in name for name in dense.state_dict())
 
 
@@ -199,10 +210,48 @@ def test_input_channels_that_cannot_be_told_are_errors():
 
     with pytest.raises(ValueError, match=r"\{'1': \[3, 8\]\}"):
         to_dense(Twice(SlimmableConv2d(3, 16, 1), SlimmableConv2d(16, 16, 1)), 0.5)
-    with pytest.raises(ValueError, match='does not start with a slimmable convolution; pass example_input'):
+    with pytest.raises(ValueError, match='does not start with a convolution; pass example_input'):
         to_dense(nn.Sequential(SlimmableLinear(4, 4)), 0.5)
     dense = to_dense(nn.Sequential(SlimmableLinear(4, 4)), 0.5, example_input=torch.randn(2, 3))
     assert dense[0].in_features == 3
+
+
+def test_plain_convolution_in_front_tells_the_input():
+    """As in a ViT: the patch embedding is full."""
+
+    class Patches(nn.Sequential):
+        img_size = (12, 8)
+
+        def forward(self, x):
+            return self[1](self[0](x).flatten(2).transpose(1, 2))
+
+    net = Patches(nn.Conv2d(5, 16, 4, 4), SlimmableLinear(16, 16, slim_in=True))
+    channels, output = trace_channels(net, 0.5)
+    assert channels == {'1': 16} and output.shape == (2, 6, 16)
+    dense = to_dense(net, 0.5)
+    assert dense[0].weight.shape == (16, 5, 4, 4) and dense[1].weight.shape == (16, 8)
+
+
+def test_parts_of_a_slimmable_layer_are_its_own_business():
+    """A layer that keeps a plain norm for each width, as switchable batch norm does."""
+
+    class Switch(SlimmableLayer, nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norms = nn.ModuleDict({str(n): nn.BatchNorm2d(n) for n in (8, 16)})
+
+        def forward(self, x):
+            return self.norms[str(x.size(1))](x)
+
+        def dense(self, in_channels, with_statistics=True):
+            return copy.deepcopy(self.norms[str(in_channels)])
+
+    net = nn.Sequential(SlimmableConv2d(3, 16, 1), Switch(), SlimmableConv2d(16, 8, 1)).eval()
+    dense = to_dense(net, 0.5)
+    assert [type(layer) for layer in dense] == [nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]
+    x = torch.randn(2, 3, 4, 4)
+    with use_width(net, 0.5):
+        assert torch.equal(dense(x), net(x))
 
 
 def test_unknown_slimmable_layer_is_refused():

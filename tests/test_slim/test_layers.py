@@ -13,8 +13,10 @@ from us3l_mm.slim import (
     SlimmableLinear,
     calibrate_bn,
     slim_channels,
+    to_dense,
     use_width,
 )
+from us3l_mm.slim.layers import PrefixConv2d, PrefixLinear
 
 WIDTHS = [0.25, 0.37, 0.5, 0.8, 1.0]
 CONVS = {
@@ -103,11 +105,61 @@ def test_conv_gradient_is_that_of_a_plain_conv_inside_and_zero_outside(width, gr
     assert plain.weight.grad.any()
 
 
-@pytest.mark.parametrize('channels', [(32, 32, 4), (32, 64, 32), (16, 32, 16)])
-def test_groups_between_dense_and_depthwise_are_refused(channels):
-    inputs, outputs, groups = channels
-    with pytest.raises(ValueError, match=f'dense .* or depthwise .* got groups={groups}'):
-        SlimmableConv2d(inputs, outputs, 3, groups=groups)
+def grouped_by_loops(x, conv, per_in, per_out, **fixed):
+    """Each whole group of input channels by a convolution of its own; a single narrower group if there is none."""
+    outputs = []
+    for group in range(max(1, x.size(1) // per_in)):
+        part, rows = x[:, group * per_in : (group + 1) * per_in], slice(group * per_out, (group + 1) * per_out)
+        outputs.append(F.conv2d(part, conv.weight[rows, : part.size(1)], conv.bias[rows], **fixed))
+    return torch.cat(outputs, 1)
+
+
+GROUPED = [(32, 32, 4), (32, 64, 4), (64, 32, 16), (32, 64, 32), (16, 16, 16), (30, 20, 10)]
+
+
+@pytest.mark.parametrize('kind', ['padded', 'strided', 'dilated'])
+@pytest.mark.parametrize('inputs, outputs, groups', GROUPED)
+def test_grouped_conv_runs_the_whole_groups_of_its_input(inputs, outputs, groups, kind):
+    options = CONVS[kind]
+    conv = SlimmableConv2d(inputs, outputs, groups=groups, **options)
+    fixed = {key: options[key] for key in ('stride', 'padding', 'dilation') if key in options}
+    per_in, per_out = inputs // groups, outputs // groups
+    for channels in {1, per_in, per_in + 1, inputs // 2 + 1, inputs - 1, inputs}:
+        x = torch.randn(2, channels, 7, 7)
+        expected = grouped_by_loops(x, conv, per_in, per_out, **fixed)
+        for width in (0.25, 1.0):  # its own width has no say
+            with use_width(conv, width):
+                torch.testing.assert_close(conv(x), expected, rtol=1e-5, atol=1e-5)
+                dense = to_dense(conv, width, example_input=x)
+                assert torch.equal(dense(x), conv(x))
+        dropped = channels > per_in and channels % per_in > 0
+        assert type(dense) is (PrefixConv2d if dropped else nn.Conv2d)
+        assert dense.out_channels == expected.size(1)
+
+
+@pytest.mark.parametrize('inputs, outputs, groups', GROUPED)
+def test_grouped_conv_at_full_width_equals_the_plain_one_bit_for_bit(inputs, outputs, groups):
+    conv, plain = (kind(inputs, outputs, 3, groups=groups) for kind in (SlimmableConv2d, nn.Conv2d))
+    plain.load_state_dict(conv.state_dict())
+    x = torch.randn(2, inputs, 7, 7)
+    assert torch.equal(conv(x), plain(x))
+
+
+def test_channels_that_fill_no_group_get_no_gradient():
+    conv = SlimmableConv2d(32, 64, 3, groups=4)
+    x = torch.randn(2, 20, 5, 5, requires_grad=True)
+    conv(x).square().sum().backward()
+    assert x.grad[:, :16].all() and not x.grad[:, 16:].any()
+    assert conv.weight.grad[:32].all() and not conv.weight.grad[32:].any()
+
+
+def test_conv_rounding_is_passed_on():
+    conv = SlimmableConv2d(3, 50, 1, rounding='int')
+    with use_width(conv, 0.37):
+        assert conv(torch.randn(1, 3, 4, 4)).size(1) == 18
+        assert to_dense(conv, 0.37).out_channels == 18
+    with pytest.raises(ValueError, match="got 'floor'"):
+        SlimmableConv2d(3, 50, 1, rounding='floor')
 
 
 @pytest.mark.parametrize(
@@ -136,6 +188,32 @@ def test_linear_reads_the_first_inputs_and_keeps_all_outputs(shape, bias):
     y.sum().backward()
     assert linear.weight.grad[:, : shape[-1]].any()
     assert not linear.weight.grad[:, shape[-1] :].any()
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('slim_in, slim_out', [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize('width', WIDTHS)
+def test_linear_with_slim_ends_equals_the_full_one_on_a_masked_input(width, slim_in, slim_out, bias):
+    linear = SlimmableLinear(48, 40, bias=bias, slim_in=slim_in, slim_out=slim_out)
+    x = torch.randn(2, 3, 48)
+    masked = x.clone()
+    if slim_in:
+        masked[..., slim_channels(48, width) :] = 0
+    expected = F.linear(masked, linear.weight, linear.bias)
+    expected = expected[..., : slim_channels(40, width)] if slim_out else expected
+    with use_width(linear, width):
+        y = linear(x)
+    torch.testing.assert_close(y, expected, rtol=1e-6, atol=1e-6)
+    dense = to_dense(linear, width, example_input=x)
+    assert type(dense) is (PrefixLinear if slim_in and width < 1 else nn.Linear)
+    assert torch.equal(dense(x), y)
+
+
+def test_linear_with_slim_ends_at_full_width_equals_the_plain_one_bit_for_bit():
+    linear, plain = SlimmableLinear(48, 40, slim_in=True, slim_out=True), nn.Linear(48, 40)
+    plain.load_state_dict(linear.state_dict())
+    x = torch.randn(5, 48)
+    assert torch.equal(linear(x), plain(x))
 
 
 def test_layers_at_full_width_equal_the_plain_ones_bit_for_bit():

@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
+from mmpretrain.models.utils import LayerNorm2d
 from torch import nn
 
-from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d, use_width
+from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d, SlimmableLayer, SlimmableLinear, use_width
 
 
 def make_net():
@@ -78,6 +79,60 @@ def test_module_without_slimmable_layers_is_refused():
     message = 'Linear has no slimmable layer.*us3l_mm.SlimmableConv2d'
     with pytest.raises(ValueError, match=message), use_width(nn.Linear(2, 2), 0.5):
         pass
+
+
+RIGID = {
+    'Conv2d': lambda: nn.Conv2d(16, 16, 1),
+    'BatchNorm2d': lambda: nn.BatchNorm2d(16),
+    'SyncBatchNorm': lambda: nn.SyncBatchNorm(16),
+    'InstanceNorm2d': lambda: nn.InstanceNorm2d(16),
+    'GroupNorm': lambda: nn.GroupNorm(4, 16),
+    'LayerNorm2d': lambda: LayerNorm2d(16),
+    'PReLU': lambda: nn.PReLU(16),
+}
+
+
+@pytest.mark.parametrize('kind', RIGID)
+def test_layer_that_cannot_follow_is_named_on_entering_a_narrow_width(kind):
+    net = nn.Sequential(*make_net()[:2], RIGID[kind](), make_net()[3])
+    message = rf'Sequential cannot run at width 0.5: 1 of its layers .*: 2 \({kind}\)\. Build them with conv_cfg='
+    with pytest.raises(ValueError, match=message), use_width(net, 0.5):
+        pytest.fail('entered')
+    assert [layer.width for layer in (net[0], net[1], net[3])] == [1.0] * 3
+    with use_width(net, 1.0):
+        pass
+
+
+def test_layers_that_follow_any_width_are_allowed():
+    projector = [SlimmableLinear(16, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8), nn.LayerNorm(8)]
+    net = nn.Sequential(*make_net(), nn.PReLU(), nn.Dropout(), nn.Flatten(), *projector)
+    with use_width(net, 0.5):
+        pass
+
+
+def test_synchronised_norm_of_a_projector_is_allowed():
+    """``sync_bn = 'torch'`` makes it of its BatchNorm1d; its linear layer keeps all outputs."""
+    projector = nn.Sequential(SlimmableLinear(32, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8), nn.BatchNorm1d(8))
+    teacher = nn.Sequential(make_net(), nn.SyncBatchNorm.convert_sync_batchnorm(projector))
+    with use_width(teacher, 0.5):
+        pass
+
+
+def test_plain_layers_in_front_see_all_channels():
+    net = nn.Sequential(nn.Conv2d(3, 16, 4, 4), nn.BatchNorm2d(16), *make_net()[1:])
+    with use_width(net, 0.5):
+        pass
+
+
+def test_parts_of_a_slimmable_layer_are_ignored():
+    class Switch(SlimmableLayer, nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(8)
+
+    for net in (Switch(), nn.Sequential(make_net(), Switch())):
+        with use_width(net, 0.5):
+            pass
 
 
 @pytest.mark.parametrize('width, error', [(0, ValueError), (1.5, ValueError), ('1', TypeError), (True, TypeError)])

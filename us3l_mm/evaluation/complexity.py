@@ -16,7 +16,8 @@ def width_complexity(module: nn.Module, width: float, input_size: int) -> dict[s
 
     Returns:
         dict[str, float]: ``width``; ``params``, the number of parameters; ``macs``, the multiply-accumulate
-        operations for one image, as mmengine's ``get_model_complexity_info`` counts them.
+        operations for one image, as mmengine's ``get_model_complexity_info`` counts them: those of fused
+        attention, between queries, keys and values, are not among them.
     """
     dense = to_dense(module, width, with_statistics=False).eval()
     counted = get_model_complexity_info(dense, (3, input_size, input_size), show_table=False, show_arch=False)

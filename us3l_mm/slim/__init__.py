@@ -7,12 +7,14 @@ from .dense import to_dense, trace_channels
 from .layers import SlimmableConv2d, SlimmableLayer, SlimmableLinear
 from .sampler import WidthSampler
 from .scope import use_width
+from .switchable import SwitchableBatchNorm2d
 
 __all__ = [
     'SlimmableBatchNorm2d',
     'SlimmableConv2d',
     'SlimmableLayer',
     'SlimmableLinear',
+    'SwitchableBatchNorm2d',
     'WidthSampler',
     'calibrate_bn',
     'check_width',

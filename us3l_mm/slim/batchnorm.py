@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .channels import check_width
-from .layers import SlimmableLayer, _check_input
+from .layers import SlimmableLayer, _check_input, take_tensors
 
 
 def width_key(width: float) -> str:
@@ -71,6 +71,22 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
                 'or us3l_mm.slim.calibrate_bn'
             )
         return self._buffers_of(width)
+
+    def dense(self, in_channels: int, with_statistics: bool = True) -> nn.BatchNorm2d:
+        """Plain batch norm of ``in_channels``; see :meth:`SlimmableLayer.dense`."""
+        if with_statistics:
+            mean, var = self.statistics(self.width)
+        else:
+            mean, var = self.running_mean.new_zeros(in_channels), self.running_var.new_ones(in_channels)
+        return take_tensors(
+            nn.BatchNorm2d(in_channels, self.eps, self.momentum, self.affine, device='meta'),
+            self,
+            weight=self.weight[:in_channels] if self.affine else None,
+            bias=self.bias[:in_channels] if self.affine else None,
+            running_mean=mean,
+            running_var=var,
+            num_batches_tracked=self.num_batches_tracked,
+        )
 
     def forget(self, width: float | None = None) -> None:
         """Drop the statistics of one width, or of all of them."""

@@ -35,7 +35,10 @@ def calibrate_bn(module: nn.Module, widths: Sequence[float], batches: Iterable[T
     widths = sorted({check_width(width) for width in widths}, reverse=True)
     norms = [layer for layer in module.modules() if isinstance(layer, SlimmableBatchNorm2d)]
     if not norms or not widths:
-        raise ValueError(f'nothing to calibrate: {len(norms)} slimmable batch norms and widths {widths}')
+        raise ValueError(
+            f'nothing to calibrate: {len(norms)} slimmable batch norms and widths {widths}; nets without batch norm '
+            'and those with switchable batch norm are used as they are'
+        )
     device = norms[0].running_mean.device
     modes = {layer: layer.training for layer in module.modules()}
     count = 0

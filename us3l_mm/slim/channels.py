@@ -27,28 +27,37 @@ def _divisible_by_8(value: float) -> int:
     return rounded + 8 if rounded < 0.9 * value else rounded
 
 
-def slim_channels(channels: int, width: float, ratio: int = 1) -> int:
+_ROUNDINGS = {'divisible': _divisible_by_8, 'int': lambda value: max(1, int(value))}
+
+
+def slim_channels(channels: int, width: float, ratio: int = 1, rounding: str = 'divisible') -> int:
     """Number of channels that a layer of ``channels`` channels uses at ``width``.
 
-    ``ratio * d8(channels * width / ratio)``, where ``d8`` rounds to a multiple of 8 (MobileNetV2's
-    rounding). Two bounds keep nets of few or odd channels usable: width 1.0 is always all of them, and
-    no width uses more than there are.
+    ``ratio * round(channels * width / ratio)``, where ``round`` gives a multiple of 8 (MobileNetV2's
+    rounding) or the whole number below (S-Net's ``int``). Two bounds keep nets of few or odd channels
+    usable: width 1.0 is always all of them, and no width uses none or more than there are.
 
     Args:
         channels (int): Channels at width 1.0.
         width (float): Width multiplier, in (0, 1].
         ratio (int): Factor kept out of the rounding: MobileNetV2's expansion ratio, else 1.
+        rounding (str): ``'divisible'`` or ``'int'``.
 
     Returns:
         int: Channels used, in [1, channels].
 
     Raises:
         TypeError: If ``width`` is not a number.
-        ValueError: If ``width`` is outside (0, 1], or ``channels`` is no multiple of ``ratio``.
+        ValueError: If ``width`` is outside (0, 1], ``channels`` is no multiple of ``ratio``, or ``rounding``
+            is not one of those named.
+
+    Source: Sandler et al., "MobileNetV2", CVPR 2018; Yu et al., "Slimmable Neural Networks", ICLR 2019.
     """
     width = check_width(width)
     if channels < 1 or ratio < 1 or channels % ratio:
         raise ValueError(f'channels must be a positive multiple of ratio, got channels={channels}, ratio={ratio}')
+    if rounding not in _ROUNDINGS:
+        raise ValueError(f'rounding must be one of {tuple(_ROUNDINGS)}, got {rounding!r}')
     if width == 1.0:
         return channels
-    return min(channels, ratio * _divisible_by_8(channels * width / ratio))
+    return min(channels, ratio * _ROUNDINGS[rounding](channels * width / ratio))

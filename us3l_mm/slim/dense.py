@@ -2,25 +2,36 @@
 
 import copy
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .batchnorm import SlimmableBatchNorm2d
-from .layers import SlimmableConv2d, SlimmableLayer, SlimmableLinear
+from .layers import SlimmableLayer
 from .scope import use_width
 
 
 def _example_input(module: nn.Module) -> Tensor:
-    """A 64 x 64 image with the channels of the first convolution."""
-    first = next((layer for layer in module.modules() if isinstance(layer, SlimmableLayer)), None)
-    if not isinstance(first, SlimmableConv2d):
+    """An image with the channels of the first convolution, of 64 x 64 pixels or the network's ``img_size``."""
+    layers = (layer for layer in module.modules() if isinstance(layer, (SlimmableLayer, nn.Conv2d)))
+    first = next(layers, None)
+    if not isinstance(first, nn.Conv2d):
         raise ValueError(
-            f'cannot guess an input for {type(module).__name__}, which does not start with a slimmable '
-            'convolution; pass example_input'
+            f'cannot guess an input for {type(module).__name__}, which does not start with a convolution; '
+            'pass example_input'
         )
-    return torch.empty(1, first.in_channels, 64, 64)
+    size = next((part.img_size for part in module.modules() if hasattr(part, 'img_size')), 64)
+    size = size if isinstance(size, Sequence) else (size, size)
+    return torch.empty(2, first.in_channels, *size, dtype=first.weight.dtype)  # two: batch norm refuses one value
+
+
+def meta_copy(module: nn.Module) -> nn.Module:
+    """Copy that holds meta tensors in place of those of the module: it takes no memory and does no arithmetic."""
+    memo: dict[int, Tensor] = {id(b): torch.empty_like(b, device='meta') for b in module.buffers()}
+    for p in module.parameters():
+        memo[id(p)] = nn.Parameter(torch.empty_like(p, device='meta'), p.requires_grad)
+    return copy.deepcopy(module, memo)
 
 
 @torch.no_grad()
@@ -39,14 +50,12 @@ def trace_channels(module: nn.Module, width: float, example_input: Tensor | None
         tuple[dict[str, int], Any]: Input channels by layer name, and what the network returned (meta tensors).
 
     Raises:
-        ValueError: If a layer is not reached, or is run with different numbers of channels.
+        ValueError: If the network cannot run at that width, or a layer is not reached or is run with different
+            numbers of channels.
     """
     example_input = (_example_input(module) if example_input is None else example_input).to('meta')
     seen: dict[str, set[int]] = defaultdict(set)
-    # A copy that holds meta tensors in place of those of the module, so that it takes no memory.
-    memo: dict[int, Tensor] = {id(b): torch.empty_like(b, device='meta') for b in module.buffers()}
-    memo.update({id(p): nn.Parameter(torch.empty_like(p, device='meta'), False) for p in module.parameters()})
-    ghost = copy.deepcopy(module, memo)
+    ghost = meta_copy(module)
     layers = {name: layer for name, layer in ghost.named_modules() if isinstance(layer, SlimmableLayer)}
 
     def record(name: str, axis: int):
@@ -55,9 +64,15 @@ def trace_channels(module: nn.Module, width: float, example_input: Tensor | None
     for layer in ghost.modules():
         layer.training = True  # evaluation would ask for statistics
     for name, layer in layers.items():
-        layer.register_forward_pre_hook(record(name, -1 if isinstance(layer, SlimmableLinear) else 1))
+        layer.register_forward_pre_hook(record(name, layer.channel_axis))
     with use_width(ghost, width):
-        output = ghost(example_input)
+        try:
+            output = ghost(example_input)
+        except Exception as error:  # whatever a stock network raises where it expects its full channels
+            raise ValueError(
+                f'{type(module).__name__} cannot run at width {width:.6g} on an input of {tuple(example_input.shape)}: '
+                f'{error}; see docs/backbones.md for networks that cannot be slimmed'
+            ) from error
     unclear = {name: sorted(seen[name]) for name in layers if len(seen[name]) != 1}
     if unclear:
         raise ValueError(
@@ -65,51 +80,6 @@ def trace_channels(module: nn.Module, width: float, example_input: Tensor | None
             f'(none: not reached by the example input; several: run with different ones): {unclear}'
         )
     return {name: seen[name].pop() for name in layers}, output
-
-
-def _like(plain: nn.Module, layer: nn.Module, **tensors: Tensor | None) -> nn.Module:
-    """Give ``plain`` the tensors and the training state of ``layer``."""
-    for name, tensor in tensors.items():
-        if tensor is None:
-            continue
-        tensor = tensor.detach().clone(memory_format=torch.contiguous_format)
-        if name in layer._parameters:
-            setattr(plain, name, nn.Parameter(tensor, requires_grad=getattr(layer, name).requires_grad))
-        else:
-            plain.register_buffer(name, tensor)
-    return plain.train(layer.training)
-
-
-def _dense_layer(layer: SlimmableLayer, in_channels: int, with_statistics: bool) -> nn.Module:
-    if isinstance(layer, SlimmableConv2d):
-        out_channels, groups = layer.active_channels(in_channels)
-        plain = nn.Conv2d(
-            in_channels,
-            out_channels,
-            layer.kernel_size,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            groups,
-            layer.bias is not None,
-            layer.padding_mode,
-            device='meta',
-        )
-        bias = None if layer.bias is None else layer.bias[:out_channels]
-        return _like(plain, layer, weight=layer.weight[:out_channels, : in_channels // groups], bias=bias)
-    if isinstance(layer, SlimmableLinear):
-        plain = nn.Linear(in_channels, layer.out_features, layer.bias is not None, device='meta')
-        return _like(plain, layer, weight=layer.weight[:, :in_channels], bias=layer.bias)
-    if isinstance(layer, SlimmableBatchNorm2d):
-        plain = nn.BatchNorm2d(in_channels, layer.eps, layer.momentum, layer.affine, device='meta')
-        if with_statistics:
-            mean, var = layer.statistics(layer.width)
-        else:
-            mean, var = layer.running_mean.new_zeros(in_channels), layer.running_var.new_ones(in_channels)
-        affine = {} if not layer.affine else {'weight': layer.weight[:in_channels], 'bias': layer.bias[:in_channels]}
-        tracked = layer.num_batches_tracked
-        return _like(plain, layer, running_mean=mean, running_var=var, num_batches_tracked=tracked, **affine)
-    raise TypeError(f'no plain counterpart known for {type(layer).__name__}; add it to us3l_mm/slim/dense.py')
 
 
 def to_dense(
@@ -137,7 +107,7 @@ def to_dense(
     channels, _ = trace_channels(module, width, example_input)
     with use_width(module, width):
         plain = {
-            name: _dense_layer(module.get_submodule(name), in_channels, with_statistics)
+            name: module.get_submodule(name).dense(in_channels, with_statistics)
             for name, in_channels in channels.items()
         }
     if '' in plain:

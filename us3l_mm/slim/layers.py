@@ -1,9 +1,10 @@
-"""Layers that run with the first channels of their weights.
+"""Layers that run with the first channels of their weights, and the plain layers they are at one width.
 
 Shapes: N images, C channels, H x W pixels. A layer reads its input channels off its input, so that only
 the number of outputs depends on the width, and a backbone needs no code to be slimmable.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,9 +16,38 @@ class SlimmableLayer:
 
     Attributes:
         width (float): Width multiplier now in force.
+        channel_axis (int): Axis of the input that holds its channels.
     """
 
     width: float = 1.0
+    channel_axis: int = 1
+
+    def dense(self, in_channels: int, with_statistics: bool = True) -> nn.Module:
+        """The plain layer that this one is at ``self.width`` for an input of ``in_channels``, of its own memory.
+
+        Args:
+            in_channels (int): Channels of the input.
+            with_statistics (bool): Whether a batch norm takes the calibrated statistics of that width. False
+                leaves them at their initial zeros and ones.
+
+        Raises:
+            RuntimeError: If ``with_statistics`` and there are none of that width.
+            TypeError: If the class of the layer has no plain counterpart.
+        """
+        raise TypeError(f'no plain counterpart known for {type(self).__name__}; give the class a method `dense`')
+
+
+def take_tensors(plain: nn.Module, layer: nn.Module, **tensors: Tensor | None) -> nn.Module:
+    """Give ``plain`` copies of the tensors, and the training state and gradient flags of ``layer``."""
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        tensor = tensor.detach().clone(memory_format=torch.contiguous_format)
+        if name in layer._parameters:
+            setattr(plain, name, nn.Parameter(tensor, requires_grad=getattr(layer, name).requires_grad))
+        else:
+            plain.register_buffer(name, tensor)
+    return plain.train(layer.training)
 
 
 def _check_input(layer: nn.Module, got: int, most: int) -> None:
@@ -25,55 +55,116 @@ def _check_input(layer: nn.Module, got: int, most: int) -> None:
         raise ValueError(f'{type(layer).__name__} has {most} input channels, got an input of {got}')
 
 
+class PrefixConv2d(nn.Conv2d):
+    """:class:`torch.nn.Conv2d` that reads the first ``in_channels`` channels of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, C, H, W), C at least ``in_channels``."""
+        return super().forward(x[:, : self.in_channels])
+
+
+class PrefixLinear(nn.Linear):
+    """:class:`torch.nn.Linear` that reads the first ``in_features`` values of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., C), C at least ``in_features``."""
+        return super().forward(x[..., : self.in_features])
+
+
 class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
     """:class:`torch.nn.Conv2d` whose outputs are a prefix chosen by the width.
 
-    Dense convolutions use ``weight[:c(width), :C_in]``; depthwise ones (groups = in = out channels) have
-    as many outputs and groups as their input has channels.
+    Dense convolutions use ``weight[:c(width), :C_in]``. In grouped ones the channels of a group stay and
+    the number of groups follows the input: as many as it fills, at least one; channels that fill no whole
+    group are not read. Depthwise ones are the case of one input channel a group.
 
     Args:
         ratio (int): See :func:`slim_channels`.
-        slim_out (bool): Whether the width slices the outputs. False: inputs only.
+        rounding (str): See :func:`slim_channels`.
+        slim_out (bool): Whether the width slices the outputs of a dense convolution. False: inputs only.
         *args: As for :class:`torch.nn.Conv2d`.
         **kwargs: As for :class:`torch.nn.Conv2d`.
-
-    Raises:
-        ValueError: If the convolution is grouped but not depthwise.
     """
 
-    def __init__(self, *args, ratio: int = 1, slim_out: bool = True, **kwargs) -> None:
+    def __init__(self, *args, ratio: int = 1, rounding: str = 'divisible', slim_out: bool = True, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if self.groups != 1 and not self.groups == self.in_channels == self.out_channels:
-            raise ValueError(
-                'SlimmableConv2d takes dense (groups=1) or depthwise (groups=in_channels=out_channels) '
-                f'convolutions, got groups={self.groups}, in_channels={self.in_channels}, '
-                f'out_channels={self.out_channels}; use a plain Conv2d there'
-            )
+        slim_channels(self.out_channels, 1.0, ratio, rounding)  # raises here rather than in training
         self.ratio = ratio
+        self.rounding = rounding
         self.slim_out = slim_out
 
-    def active_channels(self, in_channels: int) -> tuple[int, int]:
-        """Outputs and groups now in force for an input of ``in_channels``."""
+    def active(self, in_channels: int) -> tuple[Tensor, Tensor | None, int]:
+        """Weight, bias and number of groups now in force for an input of ``in_channels``."""
+        _check_input(self, in_channels, self.in_channels)
+        groups, out_channels = 1, self.out_channels
         if self.groups > 1:
-            return in_channels, in_channels
-        return (slim_channels(self.out_channels, self.width, self.ratio) if self.slim_out else self.out_channels), 1
+            groups = max(1, in_channels // self.weight.size(1))
+            out_channels = groups * (self.out_channels // self.groups)
+        elif self.slim_out:
+            out_channels = slim_channels(self.out_channels, self.width, self.ratio, self.rounding)
+        bias = None if self.bias is None else self.bias[:out_channels]
+        return self.weight[:out_channels, :in_channels], bias, groups
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) to (N, c(width), H', W')."""
-        _check_input(self, x.size(1), self.in_channels)
-        out_channels, groups = self.active_channels(x.size(1))
-        weight = self.weight[:out_channels, : x.size(1) // groups]
-        bias = None if self.bias is None else self.bias[:out_channels]
-        padding = self.padding
+        weight, bias, groups = self.active(x.size(1))
+        x, padding = x[:, : groups * weight.size(1)], self.padding
         if self.padding_mode != 'zeros':
             x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0
         return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, groups)
 
+    def dense(self, in_channels: int, with_statistics: bool = True) -> nn.Conv2d:
+        """Plain convolution, a :class:`PrefixConv2d` where channels are dropped; see :meth:`SlimmableLayer.dense`."""
+        weight, bias, groups = self.active(in_channels)
+        read = groups * weight.size(1)
+        plain = (nn.Conv2d if read == in_channels else PrefixConv2d)(
+            read,
+            weight.size(0),
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            groups,
+            bias is not None,
+            self.padding_mode,
+            device='meta',
+        )
+        return take_tensors(plain, self, weight=weight, bias=bias)
+
 
 class SlimmableLinear(SlimmableLayer, nn.Linear):
-    """:class:`torch.nn.Linear` that reads as many inputs as it is given; all outputs are kept."""
+    """:class:`torch.nn.Linear` that reads as many inputs as it is given; all outputs are kept.
+
+    Args:
+        slim_in (bool): Whether the width chooses how many of its inputs are read, the first ``c(width)``.
+        slim_out (bool): Whether only the first ``c(width)`` outputs are computed.
+        *args: As for :class:`torch.nn.Linear`.
+        **kwargs: As for :class:`torch.nn.Linear`.
+    """
+
+    channel_axis = -1
+
+    def __init__(self, *args, slim_in: bool = False, slim_out: bool = False, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.slim_in = slim_in
+        self.slim_out = slim_out
+
+    def active(self, in_features: int) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias now in force for an input of ``in_features``."""
+        _check_input(self, in_features, self.in_features)
+        if self.slim_in:
+            in_features = min(in_features, slim_channels(self.in_features, self.width))
+        out_features = slim_channels(self.out_features, self.width) if self.slim_out else self.out_features
+        return self.weight[:out_features, :in_features], None if self.bias is None else self.bias[:out_features]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., C_in) to (..., out_features)."""
-        _check_input(self, x.size(-1), self.in_features)
-        return F.linear(x, self.weight[:, : x.size(-1)], self.bias)
+        """Map (..., C_in) to (..., out_features), or to (..., c(width)) with ``slim_out``."""
+        weight, bias = self.active(x.size(-1))
+        return F.linear(x[..., : weight.size(1)], weight, bias)
+
+    def dense(self, in_channels: int, with_statistics: bool = True) -> nn.Linear:
+        """Plain layer, a :class:`PrefixLinear` where it reads part of its input; see :meth:`SlimmableLayer.dense`."""
+        weight, bias = self.active(in_channels)
+        kind = nn.Linear if weight.size(1) == in_channels else PrefixLinear
+        plain = kind(weight.size(1), weight.size(0), bias is not None, device='meta')
+        return take_tensors(plain, self, weight=weight, bias=bias)

@@ -1,4 +1,4 @@
-"""SGD whose learning rate follows a cosine per epoch, without warm-up; group regularisation decays weights."""
+"""SGD whose learning rate follows a cosine per epoch, without warm-up; no weight decay, for group regularisation."""
 
 max_epochs = 400
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.5, momentum=0.9, weight_decay=0))

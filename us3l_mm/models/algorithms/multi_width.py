@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from us3l_mm.models.group_reg import GroupRegularizer
-from us3l_mm.slim import WidthSampler, use_width
+from us3l_mm.slim import WidthSampler, trace_channels, use_width
 
 
 class MultiWidthTraining:
@@ -24,7 +24,7 @@ class MultiWidthTraining:
         """Set the widths, the regularisation and the update rule; arguments as for :class:`US3L`.
 
         Raises:
-            ValueError: If ``update`` is not one of those named.
+            ValueError: If ``update`` is not one of those named, or the backbone cannot run at the lowest width.
         """
         if update not in ('per_width', 'accumulate'):
             raise ValueError(f"update must be one of ('per_width', 'accumulate'), got {update!r}")
@@ -32,6 +32,8 @@ class MultiWidthTraining:
         self.group_reg = None if group_reg is None else GroupRegularizer(**group_reg)
         self.update = update
         self.by_epoch = by_epoch
+        if self.sampler.width_range[0] < 1:
+            trace_channels(self.backbone, self.sampler.width_range[0])  # raises here rather than in training
 
     def start_iteration(self, batch: dict, progress: float) -> dict:
         """Check the preprocessed batch and do what comes before all widths.

@@ -1,7 +1,32 @@
 """Slimmable backbones."""
 
 from .base import SlimmableBackboneMixin
+from .mobilenet_v2 import SlimmableMobileNetV2, SlimmableMobileNetV2_CIFAR
 from .resnet import SlimmableResNet
 from .resnet_cifar import SlimmableResNet_CIFAR
+from .stock import (
+    SlimmableDarknet,
+    SlimmableHRNet,
+    SlimmableMobileNetV3,
+    SlimmableRegNet,
+    SlimmableResNetV1d,
+    SlimmableResNeXt,
+    SlimmableSEResNet,
+)
+from .vision_transformer import SlimmableVisionTransformer
 
-__all__ = ['SlimmableBackboneMixin', 'SlimmableResNet', 'SlimmableResNet_CIFAR']
+__all__ = [
+    'SlimmableBackboneMixin',
+    'SlimmableDarknet',
+    'SlimmableHRNet',
+    'SlimmableMobileNetV2',
+    'SlimmableMobileNetV2_CIFAR',
+    'SlimmableMobileNetV3',
+    'SlimmableRegNet',
+    'SlimmableResNeXt',
+    'SlimmableResNet',
+    'SlimmableResNetV1d',
+    'SlimmableResNet_CIFAR',
+    'SlimmableSEResNet',
+    'SlimmableVisionTransformer',
+]

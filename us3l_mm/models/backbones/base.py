@@ -1,23 +1,27 @@
 """What every slimmable backbone has on top of the stock one."""
 
+import copy
 import logging
 import re
 from collections import Counter
 
 from mmengine.logging import print_log
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from us3l_mm.slim import SlimmableBatchNorm2d, to_dense, trace_channels
-from us3l_mm.slim.batchnorm import width_key
+from us3l_mm.slim import SlimmableLayer, to_dense, trace_channels
+from us3l_mm.slim.dense import meta_copy
 
 _STATISTICS = re.compile(r'.*\.running_(mean|var)_[0-9_e-]+$')  # of one width, see SlimmableBatchNorm2d
+_INITIAL = {'running_mean': 0, 'running_var': 1}
 
 
 class SlimmableBackboneMixin:
     """Slimmable layers by default, ``width=`` for a fixed narrow net, ``out_channels``, checked loading.
 
-    Put it before a stock backbone that takes ``conv_cfg`` and ``norm_cfg``. Loading a checkpoint, by
-    whatever way, raises unless it fits: see :meth:`_check_state_dict`.
+    Put it before a stock backbone. One that takes ``conv_cfg`` and ``norm_cfg`` needs nothing else; others
+    make their layers slimmable in :meth:`_adapt_layers`. Loading a checkpoint, by whatever way, raises unless
+    it fits: see :meth:`_check_state_dict`.
 
     Args:
         width (float, optional): Builds a plain net of this width, with no slimmable layer in it. A
@@ -26,32 +30,26 @@ class SlimmableBackboneMixin:
         require_statistics (bool): Whether a fixed width refuses to slice a checkpoint that has no calibrated
             batch-norm statistics for it. False starts them at zero and one, which is right only where batch
             norm trains.
-        **kwargs: As for the stock backbone.
+        **kwargs: As for the stock backbone; ``layer_defaults`` take the place of those not given or None.
 
     Attributes:
+        layer_defaults (dict[str, dict]): Configs of layers that make the stock backbone slimmable.
         out_channels (tuple[int, ...]): Channels of each output, at the full or the fixed width.
     """
 
-    def __init__(
-        self,
-        *args,
-        width: float | None = None,
-        require_statistics: bool = True,
-        conv_cfg: dict | None = None,
-        norm_cfg: dict | None = None,
-        **kwargs,
-    ) -> None:
-        super().__init__(
-            *args,
-            conv_cfg=conv_cfg or dict(type='us3l_mm.SlimmableConv2d'),
-            norm_cfg=norm_cfg or dict(type='us3l_mm.SlimmableBatchNorm2d', requires_grad=True),
-            **kwargs,
-        )
-        foreign = {
-            type(layer).__name__
-            for layer in self.modules()
-            if isinstance(layer, _BatchNorm) and not isinstance(layer, SlimmableBatchNorm2d)
-        }
+    layer_defaults: dict[str, dict] = dict(
+        conv_cfg=dict(type='us3l_mm.SlimmableConv2d'),
+        norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d', requires_grad=True),
+    )
+
+    def __init__(self, *args, width: float | None = None, require_statistics: bool = True, **kwargs) -> None:
+        norm_cfg = kwargs.get('norm_cfg')
+        for name, default in self.layer_defaults.items():
+            kwargs[name] = kwargs.get(name) or dict(default)
+        super().__init__(*args, **kwargs)
+        self._adapt_layers()
+        own = {part for layer in self.modules() if isinstance(layer, SlimmableLayer) for part in layer.modules()}
+        foreign = {type(m).__name__ for m in self.modules() if isinstance(m, _BatchNorm) and m not in own}
         if foreign:
             raise ValueError(
                 f"norm_cfg must be of type 'us3l_mm.SlimmableBatchNorm2d', got {norm_cfg}, which builds {foreign}. "
@@ -60,13 +58,18 @@ class SlimmableBackboneMixin:
         self.width = width
         self.require_statistics = require_statistics
         _, outputs = trace_channels(self, 1.0 if width is None else width)
-        self.out_channels = tuple(output.size(1) for output in outputs)
-        self._norm_names = [name for name, layer in self.named_modules() if isinstance(layer, SlimmableBatchNorm2d)]
+        # (N, C), (N, C, H, W), or tokens (N, L, C)
+        self.out_channels = tuple(output.size(-1 if output.dim() == 3 else 1) for output in outputs)
         self._full_shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
+        self._full_parameters = [name for name, _ in self.named_parameters()]
         if width is not None:
+            self._full = (meta_copy(self),)  # slices checkpoints; in a tuple it is no part of this net
             for name, child in to_dense(self, width, with_statistics=False).named_children():
                 setattr(self, name, child)
         self._register_load_state_dict_pre_hook(self._check_state_dict)
+
+    def _adapt_layers(self) -> None:
+        """Change, once the stock backbone is built, what its arguments cannot say."""
 
     def train(self, mode: bool = True) -> 'SlimmableBackboneMixin':
         """Set the mode as the stock backbone does, and return it, which mmpretrain's ResNet forgets."""
@@ -80,58 +83,72 @@ class SlimmableBackboneMixin:
             RuntimeError: If the checkpoint misses parameters, has layers that this net lacks or tensors of
                 other shapes, or has no statistics of the fixed width.
         """
-        given = {key[len(prefix) :]: key for key in state_dict if key.startswith(prefix)}
+        given = {key[len(prefix) :]: tensor for key, tensor in state_dict.items() if key.startswith(prefix)}
         if prefix and not given:
             return  # a checkpoint of something else's heads: the loader reports what is missing
-        lacking = [name for name, _ in self.named_parameters() if name not in given]
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
+        full, known = self._full_shapes, {*self._full_shapes, *shapes}
+        sliced = [name for name, tensor in given.items() if name in shapes and tuple(tensor.shape) != shapes[name]]
+        is_full = self.width is not None and bool(sliced or given.keys() & (full.keys() - shapes.keys()))
+        parameters = self._full_parameters if is_full else [name for name, _ in self.named_parameters()]
+        lacking = [name for name in parameters if name not in given]
         children = {name for name, _ in self.named_children()}
         foreign = [
             name
             for name in given
-            if name not in self._full_shapes and name.split('.')[0] in children and not _STATISTICS.match(name)
+            if name not in known and name.split('.')[0] in children and not _STATISTICS.match(name)
         ]
-        shapes = {
-            name: (tuple(state_dict[given[name]].shape), tuple(tensor.shape))
-            for name, tensor in self.state_dict().items()
-            if name in given and name in self._full_shapes
-        }
-        misfit = [name for name, (got, want) in shapes.items() if got not in (want, self._full_shapes[name])]
+        misfit = [name for name in sliced if tuple(given[name].shape) != full.get(name)]
         if lacking or foreign or misfit:
+            depth = f' of depth {self.depth}' if hasattr(self, 'depth') else ''
             raise RuntimeError(
-                f'the checkpoint does not fit {type(self).__name__} of depth {getattr(self, "depth", "?")}: '
+                f'the checkpoint does not fit {type(self).__name__}{depth}: '
                 f'{len(lacking)} parameters missing {lacking[:3]}, {len(foreign)} layers unknown {foreign[:3]}, '
                 f'{len(misfit)} of another shape '
-                f'{[f"{name}: got {shapes[name][0]}, needs {shapes[name][1]}" for name in misfit[:3]]}. '
+                f'{[f"{name}: got {tuple(given[name].shape)}, needs {shapes[name]}" for name in misfit[:3]]}. '
                 'Check the depth, the width and, for a whole model, the `prefix` of the checkpoint.'
             )
-        if self.width is not None:
-            self._slice_state_dict(state_dict, prefix, shapes)
+        if self.width is None:
+            return
+        ours = {name: tensor for name, tensor in given.items() if name in known or _STATISTICS.match(name)}
+        for name in ours:
+            del state_dict[prefix + name]
+        ours = self._slice(ours) if is_full else self._with_statistics(ours)
+        state_dict.update({prefix + name: tensor for name, tensor in ours.items()})
+        if sliced:
+            parts = Counter(name.split('.')[0] for name in sliced)
+            what = f'sliced {len(sliced)} of {len(shapes)} tensors to width {self.width:.6g}: '
+            print_log(what + ', '.join(f'{part} ({count})' for part, count in parts.items()), 'current')
+            print_log(what + ', '.join(sliced), 'current', logging.DEBUG)
 
-    def _slice_state_dict(self, state_dict: dict, prefix: str, shapes: dict) -> None:
-        sliced = [name for name, (got, want) in shapes.items() if got != want]
-        per_width = [key for key in state_dict if key.startswith(prefix) and _STATISTICS.match(key)]
-        for bn in self._norm_names:
-            for which, initial in (('mean', 0), ('var', 1)):
-                name = f'{prefix}{bn}.running_{which}'
-                measured = f'{name}_{width_key(self.width)}' if sliced and self.width != 1.0 else name
-                if measured in state_dict and (state_dict[measured] != initial).any():
-                    state_dict[name] = state_dict[measured]
-                elif self.require_statistics:
-                    raise RuntimeError(
-                        f'the checkpoint has no batch-norm statistics for width {self.width:.6g} ({measured}). Measure '
-                        f'them with `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {self.width:.6g}`, or '
-                        'set require_statistics=False where batch norm is to train from scratch'
-                    )
-                else:
-                    state_dict[name] = self.get_buffer(f'{bn}.running_{which}').clone()
-        for key in per_width:
-            del state_dict[key]
-        if not sliced:
-            return  # made by a net of this very width
-        for name in sliced:
-            tensor = state_dict[prefix + name]
-            state_dict[prefix + name] = tensor[tuple(slice(size) for size in shapes[name][1])]
-        parts = Counter(name.split('.')[0] for name in sliced)
-        what = f'sliced {len(sliced)} of {len(shapes)} tensors to width {self.width:.6g}: '
-        print_log(what + ', '.join(f'{part} ({count})' for part, count in parts.items()), 'current')
-        print_log(what + ', '.join(sliced), 'current', logging.DEBUG)
+    def _slice(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """State of the narrow net that the full net of ``state`` contains."""
+        full = copy.deepcopy(self._full[0])
+        full.load_state_dict(state, strict=False, assign=True)
+        try:
+            narrow = to_dense(full, self.width)
+        except RuntimeError as error:
+            if self.require_statistics:
+                raise self._no_statistics() from error
+            narrow = to_dense(full, self.width, with_statistics=False)
+        own = self.state_dict()  # for what the checkpoint does not have, such as statistics to start anew
+        return {name: own[name].clone() if t.is_meta else t for name, t in narrow.state_dict().items()}
+
+    def _with_statistics(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """State that a net of this very width has saved, with initial statistics in place of missing ones."""
+        state = {name: tensor for name, tensor in state.items() if not _STATISTICS.match(name)}
+        for name, buffer in self.named_buffers():
+            initial = _INITIAL.get(name.split('.')[-1])
+            if initial is None or (name in state and (state[name] != initial).any()):
+                continue
+            if self.require_statistics:
+                raise self._no_statistics()
+            state[name] = buffer.clone()
+        return state
+
+    def _no_statistics(self) -> RuntimeError:
+        return RuntimeError(
+            f'the checkpoint has no batch-norm statistics for width {self.width:.6g} of {type(self).__name__}. '
+            f'Measure them with `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {self.width:.6g}`, or '
+            'set require_statistics=False where batch norm is to train from scratch'
+        )

@@ -4,6 +4,7 @@ Shapes: N images, K classes, W widths.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -26,15 +27,17 @@ class LinearProbe(BaseModel):
     evaluation mode and needs calibrated batch-norm statistics of each width.
 
     Args:
-        backbone (dict): Slimmable backbone, with ``init_cfg`` to load it.
+        backbone (dict): Slimmable backbone, with ``init_cfg`` to load it; or one of a fixed ``width``, which
+            is the only one to evaluate.
         widths (Sequence[float]): Widths to evaluate.
         head (dict): Head of one width without ``in_channels``, such as ``LinearClsHead``.
-        neck (dict): Pooling. Defaults to global average pooling.
+        neck (dict, optional): Pooling. Defaults to global average pooling; None for a backbone whose output has
+            shape (N, C), such as a vision transformer's.
         data_preprocessor (dict, optional): Defaults to mmpretrain's ``ClsDataPreprocessor``.
         init_cfg (dict, optional): As for :class:`mmengine.model.BaseModel`.
 
     Raises:
-        ValueError: If ``widths`` is empty or names one twice.
+        ValueError: If ``widths`` is empty or names one twice, or another than that of the backbone.
 
     Source: protocol of Cao et al., CVPR 2023.
     """
@@ -44,7 +47,7 @@ class LinearProbe(BaseModel):
         backbone: dict,
         widths: Sequence[float],
         head: dict,
-        neck: dict = dict(type='mmpretrain.GlobalAveragePooling'),  # noqa: B006  not changed
+        neck: dict | None = dict(type='mmpretrain.GlobalAveragePooling'),  # noqa: B006  not changed
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -56,11 +59,22 @@ class LinearProbe(BaseModel):
             raise ValueError(f'widths must name at least one width and none twice, got {list(widths)}')
         self.widths = tuple(widths)
         self.backbone = MODELS.build(backbone)
-        self.neck = MODELS.build(neck)
+        self.neck = nn.Identity() if neck is None else MODELS.build(neck)
+        self.fixed_width = getattr(self.backbone, 'width', None)
+        if self.fixed_width is not None and self.widths != (self.fixed_width,):
+            raise ValueError(
+                f'the backbone is a plain net of width {self.fixed_width:g}, so widths must be '
+                f'[{self.fixed_width:g}], got {list(widths)}'
+            )
         self.heads = nn.ModuleDict()
         for width in self.widths:
-            _, outputs = trace_channels(self.backbone, width)
-            self.heads[width_key(width)] = MODELS.build({**head, 'in_channels': outputs[-1].size(1)})
+            self.heads[width_key(width)] = MODELS.build({**head, 'in_channels': self._channels(width)})
+
+    def _channels(self, width: float) -> int:
+        if self.fixed_width is not None:
+            return self.backbone.out_channels[-1]
+        _, outputs = trace_channels(self.backbone, width)
+        return outputs[-1].size(1)
 
     def init_weights(self) -> None:
         """Initialise the heads, load the backbone and freeze it."""
@@ -75,7 +89,7 @@ class LinearProbe(BaseModel):
 
     @torch.no_grad()
     def _features(self, inputs: Tensor, width: float) -> tuple[Tensor, ...]:
-        with use_width(self.backbone, width):
+        with nullcontext() if self.fixed_width is not None else use_width(self.backbone, width):
             return self.neck(self.backbone(inputs))
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = 'tensor') -> Any:

@@ -1,0 +1,21 @@
+"""Scikit-learn's digits with labels at 16 x 16 pixels, for linear evaluation."""
+
+input_size = 16
+pipeline = [dict(type='Resize', scale=input_size, interpolation='bicubic'), dict(type='PackInputs')]
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=0,  # tiny images: a worker costs more than it saves
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    worker_init_fn=dict(type='us3l_mm.seed_worker'),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='us3l_mm.Digits', split='train', pipeline=pipeline),
+)
+val_dataloader = dict(
+    batch_size=512,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='us3l_mm.Digits', split='test', pipeline=pipeline),
+)
+test_dataloader = val_dataloader

@@ -1,0 +1,40 @@
+"""ImageNet with labels at 224 pixels, for linear evaluation: crop and flip; test images cut from the centre."""
+
+input_size = 224
+train_dataloader = dict(
+    batch_size=256,
+    num_workers=8,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    worker_init_fn=dict(type='us3l_mm.seed_worker'),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='ImageNet',
+        data_root='data/imagenet',
+        split='train',
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='RandomResizedCrop', scale=input_size, backend='pillow'),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+val_dataloader = dict(
+    batch_size=256,
+    num_workers=8,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='ImageNet',
+        data_root='data/imagenet',
+        split='val',
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='ResizeEdge', scale=256, edge='short', backend='pillow'),
+            dict(type='CenterCrop', crop_size=input_size),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+test_dataloader = val_dataloader

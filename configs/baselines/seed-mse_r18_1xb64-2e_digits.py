@@ -1,0 +1,18 @@
+"""SEED-MSE, ResNet-18 of 16 base channels on scikit-learn's digits, taught by a full-width BYOL network.
+
+python tools/train.py configs/baselines/byol_r18_1xb64-2e_digits.py    # the teacher
+python tools/train.py configs/baselines/seed-mse_r18_1xb64-2e_digits.py --width 0.5
+"""
+
+_base_ = ['../_base_/models/seed_mse.py', '../_base_/digits_2e.py']
+
+model = dict(
+    **_base_.net,
+    head=_base_.predictor_head,
+    teacher=dict(
+        backbone=dict(depth=18, **_base_.net.backbone),
+        neck=_base_.net.neck,
+        checkpoint='work_dirs/byol_r18_1xb64-2e_digits/epoch_2.pth',
+    ),
+)
+model_wrapper_cfg = None

@@ -1,0 +1,17 @@
+"""SEED-MSE, ResNet-18 of one width on CIFAR-100, 400 epochs, taught by BYOL ResNet-50.
+
+bash tools/dist_train.sh configs/baselines/byol_r50_8xb64-400e_cifar100.py 8    # the teacher
+bash tools/dist_train.sh configs/baselines/seed-mse_r18_4xb128-400e_cifar100.py 4 --width 0.5
+Result: not run yet.
+"""
+
+_base_ = [
+    '../_base_/models/seed_mse.py',
+    '../_base_/datasets/cifar100_us3l.py',
+    '../_base_/schedules/sgd_cosine.py',
+    '../_base_/default_runtime.py',
+]
+
+optim_wrapper = dict(optimizer=dict(lr=0.05, weight_decay=5e-4))
+auto_scale_lr = dict(base_batch_size=4 * 128)
+model_wrapper_cfg = None

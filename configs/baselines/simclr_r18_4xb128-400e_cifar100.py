@@ -1,0 +1,19 @@
+"""SimCLR, ResNet-18 of one width on CIFAR-100, 400 epochs.
+
+bash tools/dist_train.sh configs/baselines/simclr_r18_4xb128-400e_cifar100.py 4 --width 0.5
+Result: not run yet.
+"""
+
+_base_ = [
+    '../_base_/models/simclr.py',
+    '../_base_/datasets/cifar100_us3l.py',
+    '../_base_/schedules/sgd_cosine.py',
+    '../_base_/default_runtime.py',
+]
+
+num_gpus = 4
+# mmpretrain compares the images of all GPUs, but its gradient is 1 / num_gpus of that loss's.
+model = dict(head=dict(loss=dict(loss_weight=num_gpus)))
+optim_wrapper = dict(optimizer=dict(weight_decay=1e-4))
+auto_scale_lr = dict(base_batch_size=4 * 128)
+model_wrapper_cfg = None

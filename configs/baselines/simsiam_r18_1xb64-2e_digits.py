@@ -1,0 +1,9 @@
+"""SimSiam for one width, ResNet-18 of 16 base channels on scikit-learn's digits.
+
+python tools/train.py configs/baselines/simsiam_r18_1xb64-2e_digits.py --width 0.5
+"""
+
+_base_ = ['../_base_/models/simsiam.py', '../_base_/digits_2e.py']
+
+model = dict(**_base_.net, head=_base_.predictor_head)
+model_wrapper_cfg = None

@@ -1,0 +1,10 @@
+"""Supervised S-Net ResNet-18 with in-place distillation, 16 base channels, on scikit-learn's digits.
+
+python tools/train.py configs/baselines/snet-distill_r18_1xb64-2e_digits.py
+"""
+
+_base_ = ['../_base_/models/snet_supervised.py', '../_base_/digits_supervised_2e.py']
+
+model = dict(**_base_.net, distill=True)
+test_evaluator = dict(topk=(1,))
+val_evaluator = test_evaluator

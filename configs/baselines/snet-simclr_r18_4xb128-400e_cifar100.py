@@ -1,0 +1,15 @@
+"""S-Net with SimCLR, ResNet-18 on CIFAR-100, 400 epochs: four widths in one run.
+
+bash tools/dist_train.sh configs/baselines/snet-simclr_r18_4xb128-400e_cifar100.py 4
+Result: not run yet.
+"""
+
+_base_ = [
+    '../_base_/models/snet_simclr.py',
+    '../_base_/datasets/cifar100_us3l.py',
+    '../_base_/schedules/sgd_cosine.py',
+    '../_base_/default_runtime.py',
+]
+
+optim_wrapper = dict(optimizer=dict(weight_decay=1e-4))
+auto_scale_lr = dict(base_batch_size=4 * 128)

@@ -1,0 +1,11 @@
+"""Supervised ResNet-18 of one width, 16 base channels, on scikit-learn's digits.
+
+python tools/train.py configs/baselines/supervised_r18_1xb64-2e_digits.py --width 0.5
+"""
+
+_base_ = ['../_base_/models/supervised.py', '../_base_/digits_supervised_2e.py']
+
+model = dict(**_base_.net)
+val_evaluator = dict(topk=(1,))
+test_evaluator = val_evaluator
+model_wrapper_cfg = None

@@ -1,0 +1,8 @@
+"""US-Net with MoCo v3, ResNet-18 of 16 base channels on scikit-learn's digits.
+
+python tools/train.py configs/baselines/us-mocov3_r18_1xb64-2e_digits.py
+"""
+
+_base_ = ['../_base_/models/us_mocov3.py', '../_base_/digits_2e.py']
+
+model = dict(**_base_.net, head=_base_.predictor_head)

@@ -1,0 +1,16 @@
+"""Linear evaluation of S-Net ResNet-18 on CIFAR-100 at its 4 widths; nothing to calibrate.
+
+python tools/linear_probe.py configs/linear/snet_r18_1xb512-100e_cifar100.py CHECKPOINT
+Result: not run yet.
+"""
+
+_base_ = './r18_1xb512-100e_cifar100.py'
+
+widths = [1.0, 0.75, 0.5, 0.25]
+model = dict(
+    widths=widths,
+    backbone=dict(
+        conv_cfg=dict(type='us3l_mm.SlimmableConv2d', rounding='int'),
+        norm_cfg=dict(type='us3l_mm.SwitchableBatchNorm2d', widths=widths),
+    ),
+)

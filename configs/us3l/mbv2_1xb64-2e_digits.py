@@ -1,0 +1,15 @@
+"""US3L MobileNetV2 of a quarter of the channels on scikit-learn's digits.
+
+python tools/train.py configs/us3l/mbv2_1xb64-2e_digits.py
+Result: not run yet.
+"""
+
+_base_ = ['../_base_/models/us3l_nce.py', '../_base_/digits_2e.py']
+
+model = dict(
+    data_preprocessor=_base_.net.data_preprocessor,
+    backbone=dict(_delete_=True, type='us3l_mm.SlimmableMobileNetV2_CIFAR', widen_factor=0.25),
+    neck=dict(in_channels=1280, hid_channels=256, out_channels=128),
+    distill_predictor=dict(in_channels=128, hid_channels=256, out_channels=128),
+)
+optim_wrapper = dict(optimizer=dict(weight_decay=0))  # the group regularisation decays

@@ -1,0 +1,21 @@
+"""US3L with the MSE base (BYOL), ResNet-18 of 16 base channels on scikit-learn's digits.
+
+python tools/train.py configs/us3l/r18_1xb64-16e-mse_digits.py
+"""
+
+_base_ = ['../_base_/models/us3l_mse.py', '../_base_/datasets/digits_us3l.py', '../_base_/default_runtime.py']
+
+max_epochs = 16
+small_predictor = dict(in_channels=256, hid_channels=256, out_channels=256)
+model = dict(
+    data_preprocessor=dict(mean=[80.0] * 3, std=[90.0] * 3, to_rgb=False),
+    backbone=dict(type='us3l_mm.SlimmableResNet_CIFAR', depth=18, stem_channels=16, base_channels=16),
+    neck=dict(in_channels=128, hid_channels=256, out_channels=256),
+    head=dict(predictor=small_predictor),
+    distill_predictor=small_predictor,
+    group_reg=dict(coefficient=0.5 * 5e-4),
+)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0))
+param_scheduler = [dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True)]
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
+default_hooks = dict(logger=dict(interval=22))

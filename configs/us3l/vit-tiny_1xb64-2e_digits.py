@@ -1,0 +1,17 @@
+"""US3L ViT-Tiny on scikit-learn's digits, in 4 patches of 8 pixels.
+
+python tools/train.py configs/us3l/vit-tiny_1xb64-2e_digits.py
+Result: not run yet.
+"""
+
+_base_ = ['../_base_/models/us3l_vit.py', '../_base_/digits_2e.py']
+
+sizes = dict(in_channels=128, hid_channels=256, out_channels=128)
+model = dict(
+    data_preprocessor=_base_.net.data_preprocessor,
+    backbone=dict(patch_size=8, img_size=16),
+    neck=dict(hid_channels=256, out_channels=128),
+    head=dict(predictor=sizes),
+    distill_predictor=sizes,
+)
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=1.5e-4, weight_decay=0.1))

@@ -1,0 +1,348 @@
+"""Run a table of the paper, case by case, and print it beside the published one.
+
+python tools/run_table.py ablation --gpus 4                                # the 17 cases on CIFAR-100
+python tools/run_table.py ablation --dataset digits --cases 2 4 8 10 13 17  # a try on a laptop
+python tools/run_table.py ablation --dataset digits --print-only
+
+Each step is an ordinary command of this project, printed before it runs. Run again after an interruption,
+the table goes on where it stopped. See docs/tables.md.
+"""
+
+import argparse
+import difflib
+import fcntl
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.runner import find_latest_checkpoint
+from mmengine.utils import get_git_hash
+
+from us3l_mm.engine import set_width
+from us3l_mm.slim import check_width
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLES = ROOT / 'configs' / 'tables'
+ENV = {
+    'OMP_NUM_THREADS': '1',  # small nets gain little from more threads, and lose much where cores are shared
+    **os.environ,
+    'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ.get("PATH", "")}',  # dist_train.sh calls `python`
+}
+
+
+class StepFailed(Exception):
+    """A command of a case ended with an error."""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('table', help='name of a file in configs/tables without .py, or path of a table')
+    parser.add_argument('--dataset', default='cifar100', help='data set (default: %(default)s); digits is a small one')
+    parser.add_argument('--cases', nargs='+', help='names of cases; all if not given')
+    parser.add_argument(
+        '--widths', type=float, nargs='+', help="widths to evaluate; those of the probe's config if not"
+    )
+    parser.add_argument('--epochs', type=int, help='epochs of pretraining, with the schedule scaled to them')
+    parser.add_argument('--probe-epochs', type=int, help='the same for the linear evaluation')
+    parser.add_argument('--gpus', type=int, default=1, help='processes to pretrain with (default: %(default)s)')
+    parser.add_argument('--work-dir', help='where everything goes; work_dirs/tables/<table>_<dataset> if not given')
+    parser.add_argument('--print-only', action='store_true', help='run nothing, print what there is')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override entries of all pretrainings')
+    parser.add_argument('--probe-options', nargs='+', action=DictAction, help='override entries of all evaluations')
+    return parser.parse_args()
+
+
+def pick(what: str, wanted: str, known: list[str]) -> str:
+    """``wanted``, if it is known, or else an error that lists what is."""
+    if wanted in known:
+        return wanted
+    raise SystemExit(f'no {what} {wanted!r}; there are: {", ".join(known)}')
+
+
+def load_table(name: str) -> Config:
+    if name.endswith('.py'):
+        return Config.fromfile(name)
+    names = sorted(path.stem for path in TABLES.glob('[!_]*.py'))
+    return Config.fromfile(TABLES / f'{pick("table", name, names)}.py')
+
+
+def select(table: Config, dataset: str, names: list[str] | None) -> dict[str, ConfigDict]:
+    """Cases of a table that are asked for and can be had on the data set, in the table's order."""
+    pick('data set', dataset, sorted({key for base in table.bases.values() for key in base}))
+    bases = {name: table.bases[pick('base', case.base, list(table.bases))] for name, case in table.cases.items()}
+    cases = {name: case for name, case in table.cases.items() if dataset in bases[name]}
+    chosen = {pick(f'case on {dataset}', name, list(cases)) for name in names or cases}
+    return {name: case for name, case in cases.items() if name in chosen}
+
+
+def set_epochs(cfg: Config, epochs: int) -> None:
+    """Change the length of training, and with it the schedules of the learning rate."""
+    factor = epochs / cfg.train_cfg.max_epochs
+    cfg.train_cfg.max_epochs = epochs
+    for scheduler in cfg.param_scheduler:
+        for key in ('T_max', 'end'):
+            if key in scheduler:
+                scheduler[key] = max(1, round(factor * scheduler[key]))
+        if 'begin' in scheduler:
+            scheduler.begin = round(factor * scheduler.begin)
+        if 'milestones' in scheduler:
+            scheduler.milestones = [round(factor * epoch) for epoch in scheduler.milestones]
+    if 'val_interval' in cfg.train_cfg:
+        cfg.train_cfg.val_interval = min(epochs, cfg.train_cfg.val_interval)
+
+
+def case_configs(
+    table: Config, case: ConfigDict, args: argparse.Namespace, width: float | None = None
+) -> dict[str, Config]:
+    """Whole configs of a case, ``pretrain`` and ``probe``; with a width, those of a plain net of that width."""
+    cfg = Config.fromfile(ROOT / table.bases[case.base][args.dataset])
+    cfg.merge_from_dict(case.get('changes', {}))
+    epochs = args.epochs or table.epochs.get(args.dataset, cfg.train_cfg.max_epochs)
+    set_epochs(cfg, case.get('longer', 1) * epochs)
+    checkpoint = cfg.default_hooks.checkpoint
+    checkpoint.interval = min(checkpoint.interval, max(1, cfg.train_cfg.max_epochs // 8))  # lose an eighth at most
+    if 'auto_scale_lr' in cfg:
+        cfg.auto_scale_lr.enable = True  # the recipe's rate is for its number of GPUs
+    cfg.run_table = dict(gpus=args.gpus)  # so that it counts as a setting
+    cfg.merge_from_dict(args.cfg_options or {})
+
+    probe = Config.fromfile(ROOT / table.probes[args.dataset])
+    set_epochs(probe, args.probe_epochs or table.probe_epochs.get(args.dataset, probe.train_cfg.max_epochs))
+    if args.widths:
+        probe.model.widths = [check_width(width) for width in args.widths]
+    probe.merge_from_dict(args.probe_options or {})
+    if width is not None:
+        set_width(cfg, width)
+        probe.model.widths = [width]
+    probe.model.backbone = cfg.model.backbone
+    return dict(pretrain=cfg, probe=probe)
+
+
+def case_runs(table: Config, case: ConfigDict, folder: Path, args: argparse.Namespace) -> dict[Path, dict[str, Config]]:
+    """Folder and configs of each run of a case: one, or with ``per_width`` one for each width."""
+    configs = case_configs(table, case, args)
+    if not case.get('per_width'):
+        return {folder: configs}
+    return {folder / f'w{w:g}': case_configs(table, case, args, w) for w in configs['probe'].model.widths}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is never seen half-written."""
+    part = path.with_name(f'{path.name}.part')
+    part.write_text(text, encoding='utf-8')
+    os.replace(part, path)
+
+
+def write_configs(folder: Path, configs: dict[str, Config]) -> None:
+    """Write the configs of a case, or see that they are those that its folder was begun with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, cfg in configs.items():
+        path = folder / f'{name}.py'
+        if not path.exists():
+            write_text(path, cfg.pretty_text)
+        elif Config.fromfile(path).to_dict() != cfg.to_dict():
+            lines = difflib.unified_diff(path.read_text().splitlines(), cfg.pretty_text.splitlines(), n=0, lineterm='')
+            changed = [f'  {line}' for line in lines if line[:3] not in ('---', '+++') and line[:2] != '@@']
+            raise SystemExit(
+                f'{folder} was begun with other settings; see {path.name} (-) and what is asked for now (+):\n'
+                + '\n'.join(changed[:10])
+                + f'\nDelete {folder} to run this case anew, or give another --work-dir'
+            )
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[int]:
+    """Hold the lock of a folder; commands that inherit its file hold it on if this process is killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / 'lock', 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(
+                f'another process is at work in {folder}: wait for it or end it; a training may outlive a run_table.py '
+                'that was killed'
+            ) from None
+        yield file.fileno()
+
+
+def run(name: str, arguments: list[object], lock: int, gpus: int = 1) -> None:
+    """Run one of our tools; its output is the user's progress."""
+    tools = os.path.relpath(ROOT / 'tools')
+    command = [sys.executable, f'{tools}/{name}.py', *map(str, arguments)]
+    if gpus > 1:
+        command = ['bash', f'{tools}/dist_{name}.sh', str(arguments[0]), str(gpus), *map(str, arguments[1:])]
+    print('$ ' + shlex.join(command), flush=True)
+    done = subprocess.run(command, env=ENV, pass_fds=[lock])
+    if done.returncode:
+        raise StepFailed(f'{name} failed (exit code {done.returncode})')
+
+
+def last_checkpoint(folder: Path, epochs: int) -> Path | None:
+    """Checkpoint of the last epoch, if it was written to its end."""
+    found = find_latest_checkpoint(str(folder)) if (folder / 'last_checkpoint').exists() else None
+    return folder / Path(found).name if found and Path(found).name == f'epoch_{epochs}.pth' else None
+
+
+def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> None:
+    """Pretrain, calibrate and probe, each unless it is done; then write ``result.json``.
+
+    Raises:
+        StepFailed: If a command fails.
+    """
+    cfg, probe = configs['pretrain'], configs['probe']
+    epochs, pretrain = cfg.train_cfg.max_epochs, folder / 'pretrain'
+    if last_checkpoint(pretrain, epochs) is None:
+        run('train', [folder / 'pretrain.py', '--work-dir', pretrain, '--resume'], lock, gpus)
+    checkpoint = last_checkpoint(pretrain, epochs)
+    if checkpoint is None:
+        raise StepFailed(f'train left no epoch_{epochs}.pth in {pretrain}')
+    if cfg.model.backbone.get('width') is None:  # a plain net has its statistics from training
+        uncalibrated, checkpoint = checkpoint, folder / 'calibrated.pth'
+        if not checkpoint.exists():
+            arguments = [folder / 'pretrain.py', uncalibrated, '--out', checkpoint, '--widths', *probe.model.widths]
+            run('calibrate_bn', arguments, lock)
+    run('linear_probe', [folder / 'probe.py', checkpoint, '--work-dir', folder / 'probe', '--resume'], lock)
+    result = dict(
+        epochs=epochs,
+        probe_epochs=probe.train_cfg.max_epochs,
+        date=time.strftime('%Y-%m-%d'),
+        commit=get_git_hash(digits=7),
+        widths=json.loads((folder / 'probe' / 'linear_probe.json').read_text())['widths'],
+    )
+    write_text(folder / 'result.json', json.dumps(result, indent=2) + '\n')
+
+
+def run_cases(table: Config, cases: dict[str, ConfigDict], out: Path, args: argparse.Namespace) -> None:
+    """Run what is not finished; a run that fails doesn't stop the others."""
+    runs = {}
+    for name, case in cases.items():
+        runs.update(case_runs(table, case, out / name, args))
+    for folder, configs in runs.items():  # all, before hours are spent on the first
+        write_configs(folder, configs)
+    begin, ran = time.time(), 0
+    for index, (folder, configs) in enumerate(runs.items()):
+        left = sum(not (other / 'result.json').exists() for other in list(runs)[index:])
+        minutes = (time.time() - begin) / 60
+        rest = f', about {left * minutes / ran:.0f} min to go' if ran else ''
+        case = f'case {index + 1} of {len(runs)} ({folder.relative_to(out)})'
+        print(f'\n=== {case}: {minutes:.0f} min so far{rest}', flush=True)
+        if (folder / 'result.json').exists():
+            print('finished before, skipped', flush=True)
+            continue
+        with alone_in(folder) as lock:
+            failed = folder / 'failed.txt'
+            failed.unlink(missing_ok=True)
+            try:
+                run_one(folder, configs, args.gpus, lock)
+            except StepFailed as error:
+                write_text(failed, f'{error}\n')
+                print(f'{error}: its messages stand above; on to the next', flush=True)
+        ran += 1
+
+
+def collect(table: Config, cases: dict[str, ConfigDict], out: Path) -> dict[str, dict]:
+    """Measured and published accuracies (%) by case and width; a published collapse is None."""
+    rows = {}
+    for name, case in cases.items():
+        folders = [out / name, *sorted((out / name).glob('w*'))]
+        found = [path for path in (folder / 'result.json' for folder in folders) if path.exists()]
+        results = [json.loads(path.read_text()) for path in found]
+        failures = [path for path in (folder / 'failed.txt' for folder in folders) if path.exists()]
+        published = zip(table.published_widths, case.get('published', '').split())
+        rows[name] = dict(
+            what=case.what,
+            failed={str(path.parent.relative_to(out)): path.read_text().strip() for path in failures},
+            runs=[{key: result[key] for key in ('epochs', 'probe_epochs', 'date', 'commit')} for result in results],
+            measured={f'{row["width"]:g}': row['top1'] for result in results for row in result['widths']},
+            published={f'{w:g}': None if value == '-' else float(value) for w, value in published if value != '.'},
+        )
+    return rows
+
+
+def markdown(table: Config, rows: dict[str, dict], dataset: str) -> str:
+    """The table, published numbers in columns of their own that say so."""
+    published = table.published_from
+    measured = {width for row in rows.values() for width in row['measured']}
+    widths = sorted(measured or {f'{width:g}' for width in table.published_widths}, key=float, reverse=True)
+    head = ['case', 'what']
+    for width in widths:
+        head += [f'{width}: measured', f'{width}: published ({published.data}, {published.name})']
+    lines = [head, ['---'] * len(head)]
+    for name, row in rows.items():
+        cells = [name, row['what']]
+        for width in widths:
+            missing = 'failed' if row['failed'] else '–'
+            cells.append(f'{row["measured"][width]:.2f}' if width in row['measured'] else missing)
+            known = row['published'].get(width, '–')
+            cells.append('collapsed' if known is None else str(known))
+        lines.append(cells)
+    done = sum(bool(row['runs']) for row in rows.values())
+    runs = [run for row in rows.values() for run in row['runs']]
+    lengths = sorted({f'{run["epochs"]} epochs, {run["probe_epochs"]} of linear evaluation' for run in runs})
+    text = [
+        f'{table.title}. Linear accuracy (%) by width.',
+        f'Measured: {"; ".join([dataset, *lengths])}; {done} of {len(rows)} cases.',
+        f'Published: {published.data}; {published.source}.',
+    ]
+    if published.data.lower().replace('-', '') != dataset:
+        text.append('The data sets differ: compare the order of the cases, not the numbers.')
+    text += ['', *('| ' + ' | '.join(line) + ' |' for line in lines)]
+    text += [f'\n{folder}: {why}' for row in rows.values() for folder, why in row['failed'].items()]
+    return '\n'.join(text)
+
+
+def plot(table: Config, rows: dict[str, dict], dataset: str, path: Path) -> None:
+    """Accuracy over width: measured on the left, published on the right."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 5), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    for index, (name, row) in enumerate(rows.items()):
+        style = dict(marker='o', color=f'C{index % 10}', linestyle=('-', '--')[index // 10 % 2])
+        for axes, key in ((left, 'measured'), (right, 'published')):
+            points = {float(width): value for width, value in row[key].items() if value is not None}
+            axes.plot(list(points), list(points.values()), label=name, **style)
+    left.set(title=f'measured, {dataset}', ylabel='linear accuracy (%)')
+    right.set(title=f'published, {table.published_from.data}, {table.published_from.name}')
+    for axes in (left, right):
+        axes.set(xlabel='width', xlim=(0.2, 1.05))
+        axes.grid(alpha=0.3)
+    right.legend(title='case', loc='center left', bbox_to_anchor=(1, 0.5))
+    figure.savefig(path)
+
+
+def main() -> None:
+    args = parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit('ended; the same command goes on from here'))
+    table = load_table(args.table)
+    cases = select(table, args.dataset, args.cases)
+    out = Path(args.work_dir or f'work_dirs/tables/{args.table}_{args.dataset}')
+    if not args.print_only:
+        try:
+            run_cases(table, cases, out, args)
+        except KeyboardInterrupt:
+            raise SystemExit('interrupted; the same command goes on from here') from None
+    begun = {name for name in table.cases if (out / name).exists()}  # by other calls, too
+    rows = collect(table, {name: case for name, case in table.cases.items() if name in begun | cases.keys()}, out)
+    text = markdown(table, rows, args.dataset)
+    print(f'\n{text}')
+    if out.exists():
+        write_text(out / 'table.md', text + '\n')
+        write_text(out / 'table.json', json.dumps(rows, indent=2, ensure_ascii=False) + '\n')
+        plot(table, rows, args.dataset, out / 'table.png')
+        print(f'\nWrote {out}/table.md, table.json and table.png')
+    failed = [name for name in cases if rows[name]['failed']]
+    if failed:
+        raise SystemExit(f'failed: {", ".join(failed)}; the same command tries again')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,123 @@
+"""Stock backbones that need little or nothing but slimmable layers to run at any width.
+
+One file for all of them: each class only names a stock one. See :class:`SlimmableBackboneMixin` for what they
+have beside it, and docs/backbones.md for the backbones that need no class.
+"""
+
+from mmdet.models import Darknet, HRNet
+from mmpretrain.models import MobileNetV3, RegNet, ResNetV1d, ResNeXt, SEResNet
+from mmpretrain.models.utils import SELayer
+from torch import nn
+
+from us3l_mm.registry import MODELS
+from us3l_mm.slim import SlimmableConv2d
+
+from .base import SlimmableBackboneMixin
+
+
+@MODELS.register_module()
+class SlimmableResNetV1d(SlimmableBackboneMixin, ResNetV1d):
+    """mmpretrain's ResNet with a stem of three convolutions and average pooling in shortcuts.
+
+    Args:
+        **kwargs: As for :class:`mmpretrain.models.ResNetV1d` and :class:`SlimmableBackboneMixin`.
+
+    Source: He et al., "Bag of Tricks for Image Classification with Convolutional Neural Networks", CVPR 2019.
+    """
+
+
+@MODELS.register_module()
+class SlimmableResNeXt(SlimmableBackboneMixin, ResNeXt):
+    """mmpretrain's ResNeXt: the width scales the number of groups, whose channels stay.
+
+    Args:
+        depth (int): 50, 101 or 152.
+        **kwargs: As for :class:`mmpretrain.models.ResNeXt` and :class:`SlimmableBackboneMixin`.
+
+    Source: Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017.
+    """
+
+
+@MODELS.register_module()
+class SlimmableRegNet(SlimmableBackboneMixin, RegNet):
+    """mmpretrain's RegNetX: the width scales the number of groups, whose channels stay.
+
+    Args:
+        arch (str | dict): ``'regnetx_400mf'`` to ``'regnetx_12gf'``, or the numbers of another.
+        **kwargs: As for :class:`mmpretrain.models.RegNet` and :class:`SlimmableBackboneMixin`.
+
+    Source: Radosavovic et al., "Designing Network Design Spaces", CVPR 2020.
+    """
+
+
+@MODELS.register_module()
+class SlimmableHRNet(SlimmableBackboneMixin, HRNet):
+    """mmdet's HRNet (mmpretrain's builds its first blocks without ``conv_cfg``; the keys are the same).
+
+    Args:
+        extra (dict): The four stages.
+        **kwargs: As for :class:`mmdet.models.HRNet` and :class:`SlimmableBackboneMixin`; pretraining needs
+            ``norm_eval=False``.
+
+    Source: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020.
+    """
+
+
+@MODELS.register_module()
+class SlimmableDarknet(SlimmableBackboneMixin, Darknet):
+    """mmdet's Darknet-53, YOLOv3's backbone.
+
+    Args:
+        **kwargs: As for :class:`mmdet.models.Darknet` and :class:`SlimmableBackboneMixin`; pretraining needs
+            ``norm_eval=False``.
+
+    Source: Redmon and Farhadi, "YOLOv3: An Incremental Improvement", 2018.
+    """
+
+
+class _SqueezeExciteMixin(SlimmableBackboneMixin):
+    """Squeeze-and-excitation blocks, to which the stock backbones hand no ``conv_cfg``, follow the width too.
+
+    An excitation has the channels that it scales, since both come from the same number at width 1.0.
+    """
+
+    def _adapt_layers(self) -> None:
+        for block in [layer for layer in self.modules() if isinstance(layer, SELayer)]:
+            block.conv1.conv = _slimmable(block.conv1.conv)
+            block.conv2.conv = _slimmable(block.conv2.conv)
+
+
+def _slimmable(conv: nn.Conv2d) -> SlimmableConv2d:
+    """Slimmable 1 x 1 convolution with the parameters of ``conv``."""
+    layer = SlimmableConv2d(conv.in_channels, conv.out_channels, kernel_size=1, device='meta')
+    layer.weight, layer.bias = conv.weight, conv.bias
+    return layer
+
+
+@MODELS.register_module()
+class SlimmableSEResNet(_SqueezeExciteMixin, SEResNet):
+    """mmpretrain's ResNet with squeeze-and-excitation.
+
+    Args:
+        depth (int): 50, 101 or 152.
+        **kwargs: As for :class:`mmpretrain.models.SEResNet` and :class:`SlimmableBackboneMixin`.
+
+    Source: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018.
+    """
+
+
+@MODELS.register_module()
+class SlimmableMobileNetV3(_SqueezeExciteMixin, MobileNetV3):
+    """mmpretrain's MobileNetV3. Every convolution is rounded by itself, without MobileNetV2's ratio.
+
+    Args:
+        arch (str): ``'small'``, ``'small_075'``, ``'small_050'`` or ``'large'``.
+        **kwargs: As for :class:`mmpretrain.models.MobileNetV3` and :class:`SlimmableBackboneMixin`.
+
+    Source: Howard et al., "Searching for MobileNetV3", ICCV 2019.
+    """
+
+    layer_defaults = {
+        **SlimmableBackboneMixin.layer_defaults,
+        'norm_cfg': dict(type='us3l_mm.SlimmableBatchNorm2d', eps=1e-3, momentum=0.01),  # the stock one's
+    }

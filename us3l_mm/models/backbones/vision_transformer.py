@@ -1,0 +1,95 @@
+"""Vision Transformer at any width.
+
+Shapes: N images, L tokens, C channels.
+"""
+
+from mmpretrain.models.selfsup.mocov3 import MoCoV3ViT
+from mmpretrain.models.utils import MultiheadAttention
+from torch import Tensor, nn
+
+from us3l_mm.registry import MODELS
+from us3l_mm.slim import SlimmableLinear, slim_channels
+
+from .base import SlimmableBackboneMixin
+
+
+class SlimmableQKV(SlimmableLinear):
+    """Queries, keys and values of the heads that the next layer reads, from the first ``c(width)`` inputs.
+
+    Args:
+        num_heads (int): Heads at width 1.0.
+        *args: As for :class:`torch.nn.Linear`; the outputs are (3, heads, channels of a head) in one row.
+        **kwargs: As for :class:`torch.nn.Linear`.
+    """
+
+    def __init__(self, *args, num_heads: int, **kwargs) -> None:
+        super().__init__(*args, slim_in=True, **kwargs)
+        self.num_heads = num_heads
+
+    def active(self, in_features: int) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of the active heads: every one of which the projection reads at least a channel."""
+        weight, bias = super().active(in_features)
+        head_dims = self.out_features // 3 // self.num_heads
+        heads = -(-slim_channels(self.num_heads * head_dims, self.width) // head_dims)
+        rows = (3, self.num_heads, head_dims)
+        weight = weight.unflatten(0, rows)[:, :heads].flatten(0, 2)
+        return weight, None if bias is None else bias.unflatten(0, rows)[:, :heads].flatten()
+
+
+class SlimmableAttention(MultiheadAttention):
+    """mmpretrain's attention with as many heads as its ``qkv`` layer has outputs for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, L, C) to (N, L, C)."""
+        qkv = self.qkv(x).unflatten(-1, (3, -1, self.head_dims))  # (N, L, 3, heads, head_dims)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        x = self.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop if self.training else 0.0)
+        x = self.proj(x.transpose(1, 2).flatten(2))
+        return self.out_drop(self.gamma1(self.proj_drop(x)))
+
+
+def _slimmable(linear: nn.Linear, kind: type[SlimmableLinear] = SlimmableLinear, **options) -> SlimmableLinear:
+    """Slimmable layer with the parameters of ``linear``."""
+    layer = kind(linear.in_features, linear.out_features, device='meta', **options)
+    layer.weight, layer.bias = linear.weight, linear.bias
+    return layer
+
+
+@MODELS.register_module()
+class SlimmableVisionTransformer(SlimmableBackboneMixin, MoCoV3ViT):
+    """mmpretrain's MoCo v3 Vision Transformer with slimmable blocks.
+
+    The patch embedding, the class token, the positions, the LayerNorms and the tokens between the layers
+    are full at every width. Each linear layer of a block reads only the first ``c(width)`` of its inputs,
+    and heads and hidden units that the next one does not read are not computed.
+
+    Args:
+        arch (str | dict): ``'tiny'`` (192 channels, 3 heads), ``'small'`` (384, 12) or ``'base'`` (768, 12),
+            each of 12 layers, or a dict with ``embed_dims``, ``num_layers``, ``num_heads`` and
+            ``feedforward_channels``.
+        patch_size (int): Defaults to 16.
+        width (float, optional): Fixed width; see :class:`SlimmableBackboneMixin`. Defaults to None.
+        **kwargs: As for :class:`mmpretrain.models.selfsup.mocov3.MoCoV3ViT`, ``img_size``,
+            ``stop_grad_conv1`` and ``out_type`` among them.
+
+    Source: Dosovitskiy et al., ICLR 2021; Chen et al., "An Empirical Study of Training Self-Supervised Vision
+    Transformers", ICCV 2021 (heads of ``'small'``); Touvron et al., "DeiT", ICML 2021 (``'tiny'``).
+    """
+
+    layer_defaults: dict[str, dict] = {}
+    arch_zoo = {
+        name: dict(embed_dims=channels, num_layers=12, num_heads=heads, feedforward_channels=4 * channels)
+        for name, channels, heads in (('tiny', 192, 3), ('small', 384, 12), ('base', 768, 12))
+    }
+
+    def __init__(self, arch: str | dict = 'small', patch_size: int = 16, **kwargs) -> None:
+        super().__init__(arch=arch, patch_size=patch_size, **kwargs)
+
+    def _adapt_layers(self) -> None:
+        for block in self.layers:
+            attention, ffn = block.attn, block.ffn.layers
+            attention.__class__ = SlimmableAttention  # differs in its forward only
+            attention.qkv = _slimmable(attention.qkv, SlimmableQKV, num_heads=attention.num_heads)
+            attention.proj = _slimmable(attention.proj, slim_in=True)
+            ffn[0][0] = _slimmable(ffn[0][0], slim_in=True, slim_out=True)
+            ffn[1] = _slimmable(ffn[1])
