@@ -289,6 +289,17 @@ def test_config_trains_every_parameter_of_the_backbone(method, tmp_path, request
             assert not torch.equal(parameter, watch.before[name]), name
 
 
+@pytest.mark.parametrize(
+    'config', sorted((BASELINES.parent / 'us3l').glob('*2e_digits.py')), ids=lambda path: path.stem
+)
+def test_us3l_of_other_backbones_trains_every_parameter(config, tmp_path):
+    runner, watch = run(config, tmp_path, **{'train_dataloader.drop_last': True})
+    assert len(watch.losses) == 3 and all(map(math.isfinite, watch.losses))
+    for name, parameter in runner.model.backbone.named_parameters():
+        if parameter.requires_grad:
+            assert not torch.equal(parameter, watch.before[name]), name
+
+
 def test_linear_evaluation_of_an_individual_network_trains_the_head_only(tmp_path):
     run(digits_config('simclr'), tmp_path / 'pretrain', 0.5)
     checkpoint = str(tmp_path / 'pretrain/epoch_1.pth')

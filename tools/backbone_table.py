@@ -23,7 +23,7 @@ import mmdet.models.backbones
 import mmpretrain.models.backbones
 
 import us3l_mm.models.backbones
-from us3l_mm.slim import to_dense, use_width
+from us3l_mm.slim import to_dense, trace_channels, use_width
 from us3l_mm.slim.layers import SlimmableLayer
 
 WIDTHS = (0.5, 0.3)
@@ -219,7 +219,7 @@ class _ChannelMoves(TorchFunctionMode):
 def reason(error: Exception) -> str:
     """First statement of an error, on one line and with one example."""
     text = re.split(r'; |\. |\n', str(error).strip())[0]
-    text = re.sub(r'^\w+ cannot run at width [\d.]+: ', '', text)  # the row says who
+    text = re.sub(r'^\w+ cannot run at width [\d.]+( on an input of \([\d, ]+\))?: ', '', text)  # the row says who
     text = re.sub(r'(\(\w+\)), .*', r'\1, ...', text)
     return text if isinstance(error, ValueError) else f'{type(error).__name__}: {text}'
 
@@ -257,6 +257,10 @@ def check(build_plain: Callable[[], nn.Module], build_slimmable: Callable[[], nn
                 pass
         except ValueError as error:
             return Verdict('refused', f'by use_width: {reason(error)}')
+        try:
+            trace_channels(net, width, x)
+        except ValueError as error:
+            return Verdict('refused', f'when a model is built with it: {reason(error)}')
     for width in WIDTHS:
         try:
             with use_width(net, width), _ChannelMoves() as moves:

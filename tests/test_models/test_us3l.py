@@ -612,6 +612,20 @@ def test_momentum_is_constant_by_default():
     assert [teacher.momentum_at(k / 10) for k in range(11)] == [0.97] * 11
 
 
+def test_backbone_that_splits_its_channels_at_fixed_places_is_refused_when_the_model_is_built():
+    cfg = model_cfg(ABLATIONS[13])
+    cfg['backbone'] = dict(
+        type='Res2Net',
+        depth=50,
+        base_width=16,
+        conv_cfg=dict(type='us3l_mm.SlimmableConv2d'),
+        norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d'),
+    )
+    with pytest.raises(ValueError, match=r'Res2Net cannot run at width 0\.25 .*docs/backbones\.md'):
+        US3L(**cfg)
+    US3L(**{**cfg, 'sampler': dict(widths=[1.0])})
+
+
 @pytest.mark.parametrize('with_bias', [(True,), (True, False, True)])
 def test_neck_refuses_another_number_of_biases(with_bias):
     cfg = model_cfg(ABLATIONS[13])

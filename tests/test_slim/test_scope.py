@@ -81,6 +81,14 @@ def test_module_without_slimmable_layers_is_refused():
         pass
 
 
+class ForeignConv(nn.Module):
+    """Convolution of another library, no subclass of torch's."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(16, 16, 3, 3))
+
+
 RIGID = {
     'Conv2d': lambda: nn.Conv2d(16, 16, 1),
     'BatchNorm2d': lambda: nn.BatchNorm2d(16),
@@ -89,6 +97,7 @@ RIGID = {
     'GroupNorm': lambda: nn.GroupNorm(4, 16),
     'LayerNorm2d': lambda: LayerNorm2d(16),
     'PReLU': lambda: nn.PReLU(16),
+    'ForeignConv': ForeignConv,
 }
 
 

@@ -17,7 +17,7 @@ spec = importlib.util.spec_from_file_location('run_table', ROOT / 'tools' / 'run
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 
-TABLES = ('ablation', 'epochs', 'sampling-regularisation', 'sandwich-dynamic')
+TABLES = ('methods', 'ablation', 'epochs', 'sampling-regularisation', 'sandwich-dynamic')
 # Base loss, distillation loss, auxiliary head, momentum for the base network, momentum for sub-networks: the paper's.
 ABLATION = """
  1 MSE -   no  no  no
@@ -46,9 +46,9 @@ def options(dataset='digits', **given):
     return argparse.Namespace(**{**dict.fromkeys(names), 'dataset': dataset, 'gpus': 1, **given})
 
 
-def configs(table, case, **given):
+def configs(table, case, width=None, **given):
     table = tool.load_table(table)
-    return tool.case_configs(table, table.cases[case], options(**given))
+    return tool.case_configs(table, table.cases[case], options(**given), width)
 
 
 def test_the_tables_are_there():
@@ -116,6 +116,42 @@ def test_other_cases_vary_sampling_and_regularisation_alone(table, case, dynamic
     same = configs('ablation', '13')['pretrain'].model
     for key in ('head', 'distill_loss', 'distill_predictor', 'base_target', 'sub_target', 'momentum', 'update'):
         assert cfg.model[key] == same[key], key
+
+
+METHODS = {  # type of the model, epochs, whether one run trains one width
+    'simclr': ('SimCLR', 400, True),
+    'simsiam': ('SimSiam', 400, True),
+    'byol': ('BYOL', 400, True),
+    'seed': ('SEED', 200, True),
+    'seed-mse': ('SEED', 400, True),
+    'us-simclr': ('US3L', 400, False),
+    'us-simsiam': ('US3L', 400, False),
+    'us3l': ('US3L', 400, False),
+}
+BACKBONES = {'r18': ('SlimmableResNet_CIFAR', 18), 'r50': ('SlimmableResNet_CIFAR', 50)}
+
+
+@pytest.mark.parametrize('case', tool.load_table('methods').cases)
+def test_case_of_the_methods_table_trains_that_method_and_backbone(case, mmpretrain_scope, monkeypatch):
+    for draw in ('uniform_', 'normal_'):
+        monkeypatch.setattr(torch.Tensor, draw, lambda tensor, *_, **__: tensor)  # random weights show nothing more
+    backbone, method = case.split('-', 1)
+    kind, epochs, individual = METHODS[method]
+    for width in (0.5, 0.25) if individual else (None,):
+        cfg = configs('methods', case, dataset='cifar100', width=width)['pretrain']
+        assert cfg.train_cfg.max_epochs == epochs
+        model = MODELS.build(cfg.model)
+        assert type(model).__name__ == kind and model.backbone.width == width
+        found = (type(model.backbone).__name__, getattr(model.backbone, 'depth', None))
+        assert found == BACKBONES.get(backbone, ('SlimmableMobileNetV2_CIFAR', None))
+        if width is not None:
+            assert model.neck.fc0.in_features == model.backbone.out_channels[-1]
+
+
+@pytest.mark.parametrize('case', [f'r18-{method}' for method in METHODS])
+def test_methods_table_runs_on_digits_too(case, mmpretrain_scope):
+    model = MODELS.build(configs('methods', case)['pretrain'].model)
+    assert model.neck.fc0.in_features == 128
 
 
 @pytest.mark.parametrize('backbone', ['r18_4xb128', 'r50_8xb64'])
@@ -352,7 +388,7 @@ def test_methods_of_fixed_width_run_once_for_each_width(run, commands, tmp_path)
 @pytest.mark.parametrize(
     ('table', 'arguments', 'message'),
     [
-        ('ablaton', [], "no table 'ablaton'; there are: ablation, epochs, sampling-regularisation, sandwich-dynamic"),
+        ('ablaton', [], "no table 'ablaton'; there are: ablation, epochs, methods, sampling-regularisation, sandwich-dynamic"),
         ('ablation', ['--cases', '2', '18'], "no case on digits '18'; there are: 1, 2, 3,.* 17"),
         ('epochs', ['--cases', 'r50-400'], "no case on digits 'r50-400'; there are: r18-400, r18-800"),
         ('ablation', ['--dataset', 'digit'], "no data set 'digit'; there are: cifar100, digits"),

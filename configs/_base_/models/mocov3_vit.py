@@ -1,0 +1,16 @@
+"""MoCo v3 for one ViT-Tiny, whose width is that of the linear layers in its blocks; heads synchronised."""
+
+_base_ = './mocov3.py'
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='us3l_mm.SlimmableVisionTransformer',
+        arch='tiny',
+        width=1.0,
+        img_size=224,
+        stop_grad_conv1=True,
+    ),
+    neck=dict(in_channels=192, with_avg_pool=False),
+)
+sync_bn = 'torch'  # batch norm is in the heads only

@@ -1,0 +1,24 @@
+"""BYOL, ResNet-50 of one width on ImageNet, 100 epochs.
+
+bash tools/dist_train.sh configs/baselines/byol_r50_8xb60.py 8 --amp --width 0.5
+Result: not run yet.
+"""
+
+_base_ = [
+    '../_base_/models/byol.py',
+    '../_base_/datasets/imagenet_us3l.py',
+    '../_base_/schedules/sgd_cosine.py',
+    '../_base_/default_runtime.py',
+]
+
+max_epochs = 100
+model = dict(
+    data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+    backbone=dict(_delete_=True, type='us3l_mm.SlimmableResNet', depth=50, width=1.0, zero_init_residual=False),
+    neck=dict(in_channels=2048),
+)
+optim_wrapper = dict(optimizer=dict(lr=0.05, weight_decay=1e-4))
+param_scheduler = [dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True)]
+train_cfg = dict(max_epochs=max_epochs)
+auto_scale_lr = dict(base_batch_size=8 * 60)
+model_wrapper_cfg = None

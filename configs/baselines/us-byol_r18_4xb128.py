@@ -1,0 +1,11 @@
+"""US-Net with BYOL, ResNet-18 on ImageNet, 100 epochs: all widths in one run.
+
+bash tools/dist_train.sh configs/baselines/us-byol_r18_4xb128.py 4 --amp
+Result: not run yet.
+"""
+
+_base_ = './us-byol_r50_8xb60.py'
+
+model = dict(backbone=dict(depth=18), neck=dict(in_channels=512))
+train_dataloader = dict(batch_size=128)
+auto_scale_lr = dict(base_batch_size=4 * 128)
