@@ -3,10 +3,10 @@
 from .batchnorm import SlimmableBatchNorm2d
 from .calibrate import calibrate_bn
 from .channels import check_width, slim_channels
-from .dense import to_dense, trace_channels
+from .dense import to_dense
 from .layers import SlimmableConv2d, SlimmableLayer, SlimmableLinear
 from .sampler import WidthSampler
-from .scope import use_width
+from .scope import trace_channels, use_width
 from .switchable import SwitchableBatchNorm2d
 
 __all__ = [

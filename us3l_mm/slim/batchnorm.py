@@ -1,18 +1,13 @@
 """Batch normalisation that never mixes the statistics of different widths."""
 
 import re
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .channels import check_width
-from .layers import SlimmableLayer, _check_input, take_tensors
-
-
-def width_key(width: float) -> str:
-    """Name of a width inside buffer names, which must hold no dot: 0.25 -> ``0_25``."""
-    return f'{width:.6g}'.replace('.', '_')
+from .layers import SlimmableLayer, _check_input, take_tensors, width_key
 
 
 class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
@@ -47,17 +42,17 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         _check_input(self, channels, self.num_features)
         mean = var = None
         if not self.training:
-            mean, var = self.statistics(self.width)
+            mean, var = self.statistics(self.mixed or self.width)
         elif self.update_rate is not None:
-            mean, var = self._buffers_of(self.width, channels)
-            self.measured.add(width_key(self.width))
+            mean, var = self._buffers_of(self.mixed or self.width, channels)
+            self.measured.add(width_key(self.mixed or self.width))
         elif self.calibrated and torch.is_grad_enabled():
             self.forget()  # training changes the weights that the statistics describe
         weight = None if self.weight is None else self.weight[:channels]
         bias = None if self.bias is None else self.bias[:channels]
         return F.batch_norm(x, mean, var, weight, bias, self.training, self.update_rate or 0.0, self.eps)
 
-    def statistics(self, width: float) -> tuple[Tensor, Tensor]:
+    def statistics(self, width: float | Mapping[str, float]) -> tuple[Tensor, Tensor]:
         """Calibrated mean and variance at ``width``, each of shape (c(width),).
 
         Raises:
@@ -65,17 +60,17 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         """
         if width_key(width) not in self.calibrated:
             have = ', '.join(sorted(key.replace('_', '.') for key in self.calibrated)) or 'none'
+            label = width_key(width).replace('_', '.')
             raise RuntimeError(
-                f'BatchNorm has no statistics for width {width:.6g} (calibrated: {have}). Measure them with '
-                f'`python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {width:.6g}` '
-                'or us3l_mm.slim.calibrate_bn'
+                f'BatchNorm has no statistics for width {label} (calibrated: {have}). Measure them with '
+                f'`python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {label}` or us3l_mm.slim.calibrate_bn'
             )
         return self._buffers_of(width)
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.BatchNorm2d:
         """Plain batch norm of ``in_channels``; see :meth:`SlimmableLayer.dense`."""
         if with_statistics:
-            mean, var = self.statistics(self.width)
+            mean, var = self.statistics(self.mixed or self.width)
         else:
             mean, var = self.running_mean.new_zeros(in_channels), self.running_var.new_ones(in_channels)
         return take_tensors(
@@ -88,7 +83,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             num_batches_tracked=self.num_batches_tracked,
         )
 
-    def forget(self, width: float | None = None) -> None:
+    def forget(self, width: float | Mapping[str, float] | None = None) -> None:
         """Drop the statistics of one width, or of all of them."""
         if width is None:
             for name in [n for n in self._buffers if n.startswith(self._per_width)]:
@@ -102,9 +97,9 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         if width is not None:
             self.calibrated.discard(width_key(width))
 
-    def _buffers_of(self, width: float, channels: int | None = None) -> tuple[Tensor, Tensor]:
+    def _buffers_of(self, width: float | Mapping[str, float], channels: int | None = None) -> tuple[Tensor, Tensor]:
         """Buffers of a width; made if they are missing and ``channels`` is given."""
-        if check_width(width) == 1.0:
+        if width == 1.0:
             return self.running_mean, self.running_var
         names = [name + width_key(width) for name in self._per_width]
         if names[0] not in self._buffers:

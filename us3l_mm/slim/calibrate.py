@@ -1,17 +1,18 @@
 """Batch-normalisation statistics of every width, after training."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .batchnorm import SlimmableBatchNorm2d
 from .channels import check_width
+from .layers import width_key
 from .scope import use_width
 
 
 @torch.no_grad()
-def calibrate_bn(module: nn.Module, widths: Sequence[float], batches: Iterable[Tensor]) -> int:
+def calibrate_bn(module: nn.Module, widths: Sequence[float | Mapping[str, float]], batches: Iterable[Tensor]) -> int:
     """Measure the statistics of all slimmable batch norms at each of ``widths``.
 
     The statistics are the cumulative average of those of the batches (unbiased variance), as
@@ -20,7 +21,7 @@ def calibrate_bn(module: nn.Module, widths: Sequence[float], batches: Iterable[T
 
     Args:
         module (nn.Module): Network that maps a batch of images to anything.
-        widths (Sequence[float]): Widths to measure, each in (0, 1].
+        widths (Sequence[float | Mapping[str, float]]): Widths to measure, each as for :func:`use_width`.
         batches (Iterable[Tensor]): Preprocessed images, each of shape (N, C, H, W) with N > 1.
 
     Returns:
@@ -32,7 +33,8 @@ def calibrate_bn(module: nn.Module, widths: Sequence[float], batches: Iterable[T
 
     Source: Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019.
     """
-    widths = sorted({check_width(width) for width in widths}, reverse=True)
+    widths = [width if isinstance(width, Mapping) else check_width(width) for width in widths]
+    widths = list({width_key(width): width for width in widths}.values())
     norms = [layer for layer in module.modules() if isinstance(layer, SlimmableBatchNorm2d)]
     if not norms or not widths:
         raise ValueError(

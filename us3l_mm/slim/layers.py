@@ -4,11 +4,20 @@ Shapes: N images, C channels, H x W pixels. A layer reads its input channels off
 the number of outputs depends on the width, and a backbone needs no code to be slimmable.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .channels import slim_channels
+from .channels import check_width, slim_channels
+
+
+def width_key(width: float | Mapping[str, float]) -> str:
+    """Name of a width, or of widths of parts, inside buffer names, which must hold no dot: 0.25 -> ``0_25``."""
+    if isinstance(width, Mapping):
+        return '+'.join(f'{part.replace(".", "/")}={width_key(width[part])}' for part in sorted(width))
+    return f'{check_width(width):.6g}'.replace('.', '_')
 
 
 class SlimmableLayer:
@@ -16,10 +25,12 @@ class SlimmableLayer:
 
     Attributes:
         width (float): Width multiplier now in force.
+        mixed (Mapping[str, float], optional): Widths of the parts of the network, if they differ.
         channel_axis (int): Axis of the input that holds its channels.
     """
 
     width: float = 1.0
+    mixed: Mapping[str, float] | None = None
     channel_axis: int = 1
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.Module:

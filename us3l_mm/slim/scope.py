@@ -1,13 +1,17 @@
-"""Width as a scope."""
+"""Width as a scope, and a dry run that tells what it does to a network."""
 
-from collections.abc import Iterator
+import copy
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .channels import check_width
-from .layers import SlimmableLayer
+from .layers import SlimmableLayer, width_key
 
 _RIGID_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d, nn.GroupNorm)
 
@@ -22,17 +26,17 @@ def _is_rigid(layer: nn.Module, after_linear: bool) -> bool:
     return any(parameter.dim() >= 4 for parameter in layer.parameters(recurse=False))
 
 
-def _find_layers(module: nn.Module) -> tuple[list[SlimmableLayer], list[str]]:
-    """Slimmable layers, and the plain ones behind the first of them that cannot follow a narrower width.
+def _find_layers(module: nn.Module) -> tuple[dict[str, SlimmableLayer], list[str]]:
+    """Slimmable layers by name, and the plain ones behind the first of them that cannot follow a narrower width.
 
     Behind means in the order of definition: plain layers in front, such as a ViT's patch embedding, see
     all channels. Parts of a slimmable layer are its own business.
     """
-    slimmable, rigid = [], []
+    slimmable, rigid = {}, []
     inside, after_linear = None, False
     for name, layer in module.named_modules():
         if isinstance(layer, SlimmableLayer):
-            slimmable.append(layer)
+            slimmable[name] = layer
             inside = f'{name}.' if name else ''
         elif inside is not None and not name.startswith(inside) and _is_rigid(layer, after_linear):
             rigid.append(f'{name} ({type(layer).__name__})')
@@ -41,8 +45,54 @@ def _find_layers(module: nn.Module) -> tuple[list[SlimmableLayer], list[str]]:
     return slimmable, rigid
 
 
+def _widths_of_layers(module: nn.Module, names: Sequence[str], parts: Mapping[str, float]) -> list[float]:
+    """Width of each layer: that of the innermost part it belongs to, or 1.0."""
+    parts = {part: check_width(width) for part, width in parts.items()}
+    owners = [
+        max((part for part in parts if f'{name}.'.startswith(f'{part}.')), key=len, default=None) for name in names
+    ]
+    empty = [part for part in parts if not any(f'{name}.'.startswith(f'{part}.') for name in names)]
+    if empty or not parts:
+        have = list(dict.fromkeys(name.split('.')[0] for name in names))
+        raise ValueError(f'{type(module).__name__} has no slimmable layer in {empty or "no part"}; its parts: {have}')
+    return [1.0 if owner is None else parts[owner] for owner in owners]
+
+
 @contextmanager
-def use_width(module: nn.Module, width: float) -> Iterator[nn.Module]:
+def _switched(module: nn.Module, width: float | Mapping[str, float]) -> Iterator[None]:
+    """Set the widths of the layers for a block; see :func:`use_width`."""
+    named, rigid = _find_layers(module)
+    layers = list(named.values())
+    if not layers:
+        raise ValueError(
+            f'{type(module).__name__} has no slimmable layer, so its width cannot change; build it with '
+            "conv_cfg=dict(type='us3l_mm.SlimmableConv2d'), norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d') "
+            'and without a fixed `width`'
+        )
+    if isinstance(width, Mapping):
+        widths = _widths_of_layers(module, list(named), width)
+    else:
+        widths = [check_width(width)] * len(layers)
+    if rigid and min(widths) < 1.0:
+        raise ValueError(
+            f'{type(module).__name__} cannot run at width {min(widths):.6g}: {len(rigid)} of its layers take their '
+            f'full number of channels only: {", ".join(rigid[:3])}{", ..." if len(rigid) > 3 else ""}. Build them with '
+            "conv_cfg=dict(type='us3l_mm.SlimmableConv2d'), norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d'), or "
+            'give use_width the slimmable part alone'
+        )
+    mixed = width if len(set(widths)) > 1 else None
+    before = [(layer.width, layer.mixed) for layer in layers]
+    try:
+        for layer, own in zip(layers, widths):
+            layer.width, layer.mixed = own, mixed
+        yield
+    finally:
+        for layer, old in zip(layers, before):
+            layer.width, layer.mixed = old
+
+
+@contextmanager
+def use_width(module: nn.Module, width: float | Mapping[str, float]) -> Iterator[nn.Module]:
     """Run the slimmable layers of ``module`` at ``width`` inside a ``with`` block.
 
     Widths from before the block come back after it, also when it raises. Other modules keep theirs: a
@@ -50,7 +100,9 @@ def use_width(module: nn.Module, width: float) -> Iterator[nn.Module]:
 
     Args:
         module (nn.Module): Network with slimmable layers.
-        width (float): Width multiplier, in (0, 1].
+        width (float | Mapping[str, float]): Width multiplier, in (0, 1]; or one for each of some parts by the
+            names of modules, such as ``{'layer1': 0.5, 'layer4': 0.8, 'layer4.0.conv1': 0.3}``, of which the
+            innermost counts and layers in none are full. Batch norm then needs statistics of these very widths.
 
     Yields:
         nn.Module: ``module`` itself.
@@ -58,28 +110,87 @@ def use_width(module: nn.Module, width: float) -> Iterator[nn.Module]:
     Raises:
         TypeError: If ``width`` is not a number.
         ValueError: If ``width`` is outside (0, 1], ``module`` has no slimmable layer, or ``width`` is below 1.0
-            and there are plain convolutions or norms of feature maps behind slimmable layers.
+            and there are plain convolutions or norms of feature maps behind slimmable layers; if a part has no
+            slimmable layer, or the widths of parts don't fit together, as where a residual sum has two.
     """
-    width = check_width(width)
-    layers, rigid = _find_layers(module)
-    if not layers:
-        raise ValueError(
-            f'{type(module).__name__} has no slimmable layer, so its width cannot change; build it with '
-            "conv_cfg=dict(type='us3l_mm.SlimmableConv2d'), norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d') "
-            'and without a fixed `width`'
-        )
-    if rigid and width < 1.0:
-        raise ValueError(
-            f'{type(module).__name__} cannot run at width {width:.6g}: {len(rigid)} of its layers take their full '
-            f'number of channels only: {", ".join(rigid[:3])}{", ..." if len(rigid) > 3 else ""}. Build them with '
-            "conv_cfg=dict(type='us3l_mm.SlimmableConv2d'), norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d'), or "
-            'give use_width the slimmable part alone'
-        )
-    before = [layer.width for layer in layers]
-    try:
-        for layer in layers:
-            layer.width = width
+    if isinstance(width, Mapping):
+        trace_channels(module, width)
+    with _switched(module, width):
         yield module
-    finally:
-        for layer, old in zip(layers, before):
-            layer.width = old
+
+
+def _example_input(module: nn.Module) -> Tensor:
+    """An image with the channels of the first convolution, of 64 x 64 pixels or the network's ``img_size``."""
+    layers = (layer for layer in module.modules() if isinstance(layer, (SlimmableLayer, nn.Conv2d)))
+    first = next(layers, None)
+    if not isinstance(first, nn.Conv2d):
+        raise ValueError(
+            f'cannot guess an input for {type(module).__name__}, which does not start with a convolution; '
+            'pass example_input'
+        )
+    size = next((part.img_size for part in module.modules() if hasattr(part, 'img_size')), 64)
+    size = size if isinstance(size, Sequence) else (size, size)
+    return torch.empty(2, first.in_channels, *size, dtype=first.weight.dtype)  # two: batch norm refuses one value
+
+
+def meta_copy(module: nn.Module) -> nn.Module:
+    """Copy that holds meta tensors in place of those of the module: it takes no memory and does no arithmetic."""
+    memo: dict[int, Tensor] = {id(b): torch.empty_like(b, device='meta') for b in module.buffers()}
+    for p in module.parameters():
+        memo[id(p)] = nn.Parameter(torch.empty_like(p, device='meta'), p.requires_grad)
+    return copy.deepcopy(module, memo)
+
+
+@torch.no_grad()
+def trace_channels(
+    module: nn.Module, width: float | Mapping[str, float], example_input: Tensor | None = None
+) -> tuple[dict[str, int], Any]:
+    """Input channels that each slimmable layer sees at ``width``.
+
+    Layers read their input width off their input, so only a run tells it. It is made on the meta device:
+    no arithmetic is done and nothing in ``module`` changes.
+
+    Args:
+        module (nn.Module): Slimmable network.
+        width (float | Mapping[str, float]): Width multiplier, or those of parts; see :func:`use_width`.
+        example_input (Tensor, optional): Input to run. Defaults to an image of 64 x 64 pixels.
+
+    Returns:
+        tuple[dict[str, int], Any]: Input channels by layer name, and what the network returned (meta tensors).
+
+    Raises:
+        ValueError: If the network cannot run at that width, or a layer is not reached or is run with different
+            numbers of channels.
+    """
+    label = width_key(width).replace('_', '.')
+    if isinstance(width, Mapping):
+        hint = 'outputs that are added, as in a residual sum, need one width'
+    else:
+        hint = 'see docs/backbones.md for networks that cannot be slimmed'
+    example_input = (_example_input(module) if example_input is None else example_input).to('meta')
+    seen: dict[str, set[int]] = defaultdict(set)
+    ghost = meta_copy(module)
+    layers = {name: layer for name, layer in ghost.named_modules() if isinstance(layer, SlimmableLayer)}
+
+    def record(name: str, axis: int):
+        return lambda _, inputs: seen[name].add(inputs[0].size(axis))
+
+    for layer in ghost.modules():
+        layer.training = True  # evaluation would ask for statistics
+    for name, layer in layers.items():
+        layer.register_forward_pre_hook(record(name, layer.channel_axis))
+    with _switched(ghost, width):
+        try:
+            output = ghost(example_input)
+        except Exception as error:  # whatever a stock network raises where it expects its full channels
+            raise ValueError(
+                f'{type(module).__name__} cannot run at width {label} on an input of {tuple(example_input.shape)}: '
+                f'{error}; {hint}'
+            ) from error
+    unclear = {name: sorted(seen[name]) for name in layers if len(seen[name]) != 1}
+    if unclear:
+        raise ValueError(
+            f'cannot tell the input channels of these layers at width {label} '
+            f'(none: not reached by the example input; several: run with different ones): {unclear}'
+        )
+    return {name: seen[name].pop() for name in layers}, output

@@ -1,13 +1,12 @@
 """Batch normalisation of its own for each width of a list."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from .batchnorm import width_key
 from .channels import slim_channels
-from .layers import SlimmableLayer
+from .layers import SlimmableLayer, width_key
 
 
 class SwitchableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
@@ -54,6 +53,18 @@ class SwitchableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
                 'before training, or use SlimmableBatchNorm2d for any width'
             )
         self.__dict__['_width'] = width
+
+    @property
+    def mixed(self) -> None:
+        """None: the statistics are those of networks of one width."""
+        return None
+
+    @mixed.setter
+    def mixed(self, mixed: Mapping[str, float] | None) -> None:
+        if mixed is not None:
+            raise ValueError(
+                f'switchable batch norm knows networks of one width only, got {dict(mixed)}; use SlimmableBatchNorm2d'
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W) by the batch norm of the width."""

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from us3l_mm.slim import SlimmableLayer, to_dense, trace_channels
-from us3l_mm.slim.dense import meta_copy
+from us3l_mm.slim.scope import meta_copy
 
-_STATISTICS = re.compile(r'.*\.running_(mean|var)_[0-9_e-]+$')  # of one width, see SlimmableBatchNorm2d
+_STATISTICS = re.compile(r'.*\.running_(mean|var)_.+')  # of one width, see SlimmableBatchNorm2d
 _INITIAL = {'running_mean': 0, 'running_var': 1}
 
 
@@ -113,8 +113,15 @@ class SlimmableBackboneMixin:
         ours = {name: tensor for name, tensor in given.items() if name in known or _STATISTICS.match(name)}
         for name in ours:
             del state_dict[prefix + name]
+        unexpected = len(given) - len(ours)
         ours = self._slice(ours) if is_full else self._with_statistics(ours)
         state_dict.update({prefix + name: tensor for name, tensor in ours.items()})
+        loaded = len(shapes.keys() & given.keys())
+        print_log(
+            f'{type(self).__name__} at width {self.width:.6g}: {loaded} of {len(shapes)} tensors loaded, {len(sliced)} '
+            f'of them sliced; {len(shapes) - loaded} missing, {unexpected} unexpected',
+            'current',
+        )
         if sliced:
             parts = Counter(name.split('.')[0] for name in sliced)
             what = f'sliced {len(sliced)} of {len(shapes)} tensors to width {self.width:.6g}: '

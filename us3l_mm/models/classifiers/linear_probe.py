@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import trace_channels, use_width
-from us3l_mm.slim.batchnorm import width_key
+from us3l_mm.slim.layers import width_key
 
 from .width_scores import add_width_scores
 
