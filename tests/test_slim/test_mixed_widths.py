@@ -84,7 +84,10 @@ def test_statistics_are_those_of_the_very_widths(net):
     bn = net.layer1[0].bn1
     assert torch.equal(bn.statistics(0.5)[0], bn.statistics(MIXED)[0])
     other = {**MIXED, 'layer2': 0.5}
-    with pytest.raises(RuntimeError, match=r'no statistics for width conv1=0\.5\+'), use_width(net, other):
+    with (
+        pytest.raises(RuntimeError, match=r'no statistics for width conv1=0\.5,layer1=0\.5,layer2=0\.5'),
+        use_width(net, other),
+    ):
         net(x)
     again = SlimmableResNet_CIFAR(18, stem_channels=32, base_channels=32, out_indices=(0, 1, 2, 3)).eval()
     again.load_state_dict(state, strict=True)
@@ -154,3 +157,20 @@ def test_norms_of_one_width_are_untouched_by_mixed_ones(net):
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     norms = [layer for layer in net.modules() if isinstance(layer, SlimmableBatchNorm2d)]
     assert all(len(norm.calibrated) == 2 for norm in norms)
+
+
+def test_fixed_narrow_net_of_mixed_widths_takes_a_calibrated_checkpoint(net):
+    calibrate_bn(net, [MIXED], [images() for _ in range(2)])
+    options = dict(stem_channels=32, base_channels=32, out_indices=(0, 1, 2, 3))
+    narrow = SlimmableResNet_CIFAR(18, width=MIXED, **options).eval()
+    assert narrow.out_channels == (16, 48, 128, 80)
+    assert not any(isinstance(layer, SlimmableLayer) for layer in narrow.modules())
+    narrow.load_state_dict(net.state_dict(), strict=True)
+    net.eval()
+    x = images()
+    with use_width(net, MIXED):
+        for a, b in zip(net(x), narrow(x)):
+            torch.testing.assert_close(a, b)
+    other = SlimmableResNet_CIFAR(18, width={**MIXED, 'layer4': 0.5}, **options)
+    with pytest.raises(RuntimeError, match=r'--widths conv1=0\.5,layer1=0\.5,layer2=0\.8,layer4=0\.5,'):
+        other.load_state_dict(net.state_dict())

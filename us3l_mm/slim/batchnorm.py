@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import SlimmableLayer, _check_input, take_tensors, width_key
+from .layers import SlimmableLayer, _check_input, take_tensors, width_key, width_label
 
 
 class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
@@ -60,7 +60,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         """
         if width_key(width) not in self.calibrated:
             have = ', '.join(sorted(key.replace('_', '.') for key in self.calibrated)) or 'none'
-            label = width_key(width).replace('_', '.')
+            label = width_label(width)
             raise RuntimeError(
                 f'BatchNorm has no statistics for width {label} (calibrated: {have}). Measure them with '
                 f'`python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {label}` or us3l_mm.slim.calibrate_bn'

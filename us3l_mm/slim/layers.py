@@ -20,6 +20,13 @@ def width_key(width: float | Mapping[str, float]) -> str:
     return f'{check_width(width):.6g}'.replace('.', '_')
 
 
+def width_label(width: float | Mapping[str, float]) -> str:
+    """Text of a width in messages, as the tools read it: ``0.25``, or ``layer1=0.5,layer4=0.8``."""
+    if isinstance(width, Mapping):
+        return ','.join(f'{part}={width_label(value)}' for part, value in width.items())
+    return f'{check_width(width):.6g}'
+
+
 class SlimmableLayer:
     """Mark of a layer that :func:`us3l_mm.slim.use_width` switches.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .channels import check_width
-from .layers import SlimmableLayer, width_key
+from .layers import SlimmableLayer, width_label
 
 _RIGID_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d, nn.GroupNorm)
 
@@ -162,7 +162,7 @@ def trace_channels(
         ValueError: If the network cannot run at that width, or a layer is not reached or is run with different
             numbers of channels.
     """
-    label = width_key(width).replace('_', '.')
+    label = width_label(width)
     if isinstance(width, Mapping):
         hint = 'outputs that are added, as in a residual sum, need one width'
     else:

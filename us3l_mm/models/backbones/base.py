@@ -4,12 +4,14 @@ import copy
 import logging
 import re
 from collections import Counter
+from collections.abc import Mapping
 
 from mmengine.logging import print_log
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from us3l_mm.slim import SlimmableLayer, to_dense, trace_channels
+from us3l_mm.slim.layers import width_label
 from us3l_mm.slim.scope import meta_copy
 
 _STATISTICS = re.compile(r'.*\.running_(mean|var)_.+')  # of one width, see SlimmableBatchNorm2d
@@ -24,9 +26,9 @@ class SlimmableBackboneMixin:
     it fits: see :meth:`_check_state_dict`.
 
     Args:
-        width (float, optional): Builds a plain net of this width, with no slimmable layer in it. A
-            checkpoint of the full net is sliced as it is loaded. Defaults to None: every width, chosen by
-            :func:`us3l_mm.slim.use_width`.
+        width (float | Mapping[str, float], optional): Builds a plain net of this width, or of these widths of its
+            parts, with no slimmable layer in it. A checkpoint of the full net is sliced as it is loaded. Defaults to
+            None: every width, chosen by :func:`us3l_mm.slim.use_width`.
         require_statistics (bool): Whether a fixed width refuses to slice a checkpoint that has no calibrated
             batch-norm statistics for it. False starts them at zero and one, which is right only where batch
             norm trains.
@@ -42,7 +44,9 @@ class SlimmableBackboneMixin:
         norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d', requires_grad=True),
     )
 
-    def __init__(self, *args, width: float | None = None, require_statistics: bool = True, **kwargs) -> None:
+    def __init__(
+        self, *args, width: float | Mapping[str, float] | None = None, require_statistics: bool = True, **kwargs
+    ) -> None:
         norm_cfg = kwargs.get('norm_cfg')
         for name, default in self.layer_defaults.items():
             kwargs[name] = kwargs.get(name) or dict(default)
@@ -118,13 +122,13 @@ class SlimmableBackboneMixin:
         state_dict.update({prefix + name: tensor for name, tensor in ours.items()})
         loaded = len(shapes.keys() & given.keys())
         print_log(
-            f'{type(self).__name__} at width {self.width:.6g}: {loaded} of {len(shapes)} tensors loaded, {len(sliced)} '
-            f'of them sliced; {len(shapes) - loaded} missing, {unexpected} unexpected',
+            f'{type(self).__name__} at width {width_label(self.width)}: {loaded} of {len(shapes)} tensors loaded, '
+            f'{len(sliced)} of them sliced; {len(shapes) - loaded} missing, {unexpected} unexpected',
             'current',
         )
         if sliced:
             parts = Counter(name.split('.')[0] for name in sliced)
-            what = f'sliced {len(sliced)} of {len(shapes)} tensors to width {self.width:.6g}: '
+            what = f'sliced {len(sliced)} of {len(shapes)} tensors to width {width_label(self.width)}: '
             print_log(what + ', '.join(f'{part} ({count})' for part, count in parts.items()), 'current')
             print_log(what + ', '.join(sliced), 'current', logging.DEBUG)
 
@@ -154,8 +158,9 @@ class SlimmableBackboneMixin:
         return state
 
     def _no_statistics(self) -> RuntimeError:
+        width = width_label(self.width)
         return RuntimeError(
-            f'the checkpoint has no batch-norm statistics for width {self.width:.6g} of {type(self).__name__}. '
-            f'Measure them with `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {self.width:.6g}`, or '
-            'set require_statistics=False where batch norm is to train from scratch'
+            f'the checkpoint has no batch-norm statistics for width {width} of {type(self).__name__}. Measure them '
+            f'with `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {width}`, or set require_statistics=False '
+            'where batch norm is to train from scratch'
         )
