@@ -17,7 +17,10 @@ from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_rando
 from mmengine.utils import ProgressBar
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
-from us3l_mm.slim import calibrate_bn, check_width
+from us3l_mm.engine.parse_width import parse_width
+from us3l_mm.models.algorithms.multi_width import MultiWidthTraining
+from us3l_mm.slim import calibrate_bn
+from us3l_mm.slim.layers import width_label
 
 WIDTHS = [1.0, 0.9, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25]
 
@@ -28,7 +31,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='config of the pretraining; its training images are used')
     parser.add_argument('checkpoint', help='checkpoint of the pretraining')
-    parser.add_argument('--widths', type=float, nargs='+', default=WIDTHS, help='widths to calibrate')
+    parser.add_argument(
+        '--widths',
+        type=parse_width,
+        nargs='+',
+        default=WIDTHS,
+        help='widths to calibrate, such as 0.5, or layer1=0.5,layer4=0.8 for parts',
+    )
     parser.add_argument('--num-batches', type=int, default=100, help='batches to average over, at most one epoch')
     parser.add_argument('--out', help='file to write; <checkpoint>_calibrated.pth if not given')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
@@ -49,8 +58,6 @@ def images(cfg: Config, preprocessor: torch.nn.Module, num_batches: int) -> Iter
 
 def main() -> None:
     args = parse_args()
-    for width in args.widths:
-        check_width(width)
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
@@ -61,13 +68,13 @@ def main() -> None:
     checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu', logger=logger)
     state = checkpoint.get('state_dict', checkpoint)
     load_state_dict(model, state, strict=True, logger=logger)
-    seen = calibrate_bn(model.backbone, args.widths, images(cfg, model.data_preprocessor, args.num_batches))
-    kept = {key: value for key, value in state.items() if not key.startswith('backbone.')}
-    kept.update({f'backbone.{key}': value.cpu() for key, value in model.backbone.state_dict().items()})
+    part = model.slimmable_part() if isinstance(model, MultiWidthTraining) else model.backbone
+    seen = calibrate_bn(part, args.widths, images(cfg, model.data_preprocessor, args.num_batches))
+    kept = {key: value.cpu() for key, value in model.state_dict().items()}
     out = args.out or f'{osp.splitext(args.checkpoint)[0]}_calibrated.pth'
     torch.save({'meta': checkpoint.get('meta', {}), 'state_dict': kept}, f'{out}.part')
     os.replace(f'{out}.part', out)  # never a half-written file under the final name
-    widths = ' '.join(f'{width:g}' for width in args.widths)
+    widths = ' '.join(map(width_label, args.widths))
     logger.info(f'calibrated widths {widths} on {seen} batches, saved {out}')
 
 

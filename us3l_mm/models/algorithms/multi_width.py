@@ -33,7 +33,11 @@ class MultiWidthTraining:
         self.update = update
         self.by_epoch = by_epoch
         if self.sampler.width_range[0] < 1:
-            trace_channels(self.backbone, self.sampler.width_range[0])  # raises here rather than in training
+            trace_channels(self.slimmable_part(), self.sampler.width_range[0])  # raises here rather than in training
+
+    def slimmable_part(self) -> nn.Module:
+        """What the width switches: a network that maps images to features."""
+        return self.backbone
 
     def start_iteration(self, batch: dict, progress: float) -> dict:
         """Check the preprocessed batch and do what comes before all widths.
@@ -114,7 +118,7 @@ class MultiWidthTraining:
             last = index == len(widths) - 1
             updates = last or self.update == 'per_width'
             sync = nullcontext() if updates or model is self else model.no_sync()
-            with sync, use_width(self.backbone, width):
+            with sync, use_width(self.slimmable_part(), width):
                 with optim_wrapper.optim_context(model):
                     arguments = self.loss_arguments(batch['inputs'], width, index > 0, memory)
                     outputs = model(batch['inputs'], batch.get('data_samples'), mode='loss', in_step=True, **arguments)

@@ -1,0 +1,157 @@
+"""tools/analyze_widths.py and tools/choose_width.py on tiny nets."""
+
+import json
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from us3l_mm.evaluation import width_complexity, width_costs
+from us3l_mm.models import SlimmableResNet_CIFAR
+from us3l_mm.slim import calibrate_bn
+
+PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'
+DETECTOR = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
+NET = dict(depth=18, stem_channels=16, base_channels=16)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Checkpoints of the pretraining config, with and without statistics."""
+    folder = tmp_path_factory.mktemp('costs')
+    for name, widths in (('raw', ()), ('calibrated', (1.0, 0.75, 0.3))):
+        net = SlimmableResNet_CIFAR(**NET)
+        if widths:
+            calibrate_bn(net, widths, [torch.randn(2, 3, 16, 16)])
+        torch.save({'state_dict': {f'backbone.{k}': v for k, v in net.state_dict().items()}}, folder / f'{name}.pth')
+    (folder / 'probe.json').write_text(json.dumps(dict(widths=[dict(width=1.0, top1=60), dict(width=0.75, top1=55)])))
+    return folder
+
+
+@pytest.fixture
+def fake_time(monkeypatch):
+    """Latency of 10 ms more with each net that is measured; gives what was asked for, warm-up and repeats."""
+    asked = []
+
+    def latency(run, warmup, repeats, **_):
+        asked.append((warmup, repeats))
+        run()
+        return dict(latency_ms=10.0 * len(asked), latency_p10_ms=9.0 * len(asked), latency_p90_ms=11.0 * len(asked))
+
+    monkeypatch.setattr(width_costs, 'measure_latency', latency)
+    return asked
+
+
+def read(out):
+    return json.loads(out.with_name(f'{out.name}.json').read_text())
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b'\x89PNG')
+
+
+def test_costs_of_a_pretraining_are_those_of_its_backbone(run_tool, tmp_path, capsys):
+    args = ['--widths', 0.3, 1.0, '--input', 16, '--no-latency', '--out', tmp_path / 'a']
+    run_tool('analyze_widths', PRETRAIN, *args)
+    rows, net = read(tmp_path / 'a')['widths'], MODELS.build(dict(type='us3l_mm.SlimmableResNet_CIFAR', **NET))
+    assert [row['width'] for row in rows] == [1.0, 0.3]
+    for row in rows:
+        expected = width_complexity(net, row['width'], 16)
+        assert (row['params'], row['macs']) == (expected['params'], expected['macs'])
+        assert row['activation_bytes'] > 0 and 'latency_ms' not in row
+    assert is_png(tmp_path / 'a.png')
+    table = (tmp_path / 'a.md').read_text()
+    assert table in capsys.readouterr().out and '| 0.3 |' in table and 'latency' not in table
+
+
+def test_costs_of_a_detector_are_those_of_backbone_and_neck(run_tool, tmp_path, fake_time):
+    args = ['--widths', 1.0, 0.5, '--input', 32, 48, '--warmup', 3, '--repeats', 4, '--out', tmp_path / 'a']
+    run_tool('analyze_widths', DETECTOR, *args)
+    wide, narrow = read(tmp_path / 'a')['widths']
+    for row, channels in ((wide, [64, 128]), (narrow, [32, 64])):
+        backbone = MODELS.build(
+            dict(type='us3l_mm.SlimmableResNet_CIFAR', width=row['width'], out_indices=(2, 3), **NET)
+        )
+        neck = MODELS.build(dict(type='mmdet.FPN', in_channels=channels, out_channels=32, num_outs=2))
+        assert row['params'] == sum(p.numel() for part in (backbone, neck) for p in part.parameters())
+    assert (wide['latency_ms'], narrow['latency_ms']) == (10.0, 20.0) and fake_time == [(3, 4)] * 2
+    assert '9.00-11.00' in (tmp_path / 'a.md').read_text()
+
+
+def test_widest_width_within_the_macs_is_chosen_among_the_calibrated_ones(run_tool, folder, tmp_path, capsys):
+    budget = width_complexity(SlimmableResNet_CIFAR(**NET), 0.75, 16)['macs']
+    args = ['--max-macs', budget, '--input', 16, '--probe', folder / 'probe.json', '--out', tmp_path / 'c']
+    run_tool('choose_width', PRETRAIN, folder / 'calibrated.pth', *args)
+    report = read(tmp_path / 'c')
+    assert report['chosen'] == 0.75 and report['budgets'] == dict(macs=budget)
+    rows = report['widths']
+    assert [(row['width'], row['fits'], row['accuracy']) for row in rows] == [
+        (1, False, 60),
+        (0.75, True, 55),
+        (0.3, True, None),
+    ]
+    said = capsys.readouterr().out
+    assert 'chosen: width 0.75' in said and '--width 0.75 --format onnx' in said
+    assert '| 0.3 |' in said and '| – | yes |' in said
+    assert is_png(tmp_path / 'c.png')
+
+
+def test_latency_budget_is_measured(run_tool, folder, tmp_path, fake_time):
+    args = ['--max-latency-ms', 25, '--max-params', '1M', '--widths', 0.3, 0.75, 1.0, '--input', 16]
+    run_tool('choose_width', PRETRAIN, folder / 'calibrated.pth', *args, '--out', tmp_path / 'c')
+    report = read(tmp_path / 'c')
+    assert [row['latency_ms'] for row in report['widths']] == [10, 20, 30]  # from the widest
+    assert report['chosen'] == 1.0 and [row['fits'] for row in report['widths']] == [True, True, False]
+    assert fake_time == [(10, 50)] * 3 and is_png(tmp_path / 'c.png')
+
+
+def test_no_width_within_the_budget_is_a_failure_with_the_table(run_tool, folder, tmp_path, capsys):
+    args = ['--max-params', '1k', '--input', 16, '--out', tmp_path / 'c']
+    with pytest.raises(SystemExit, match='no width is within the budget; the least there is: params'):
+        run_tool('choose_width', PRETRAIN, folder / 'calibrated.pth', *args)
+    assert '| 0.75 |' in capsys.readouterr().out and read(tmp_path / 'c')['chosen'] is None
+
+
+@pytest.mark.parametrize(
+    ('name', 'config', 'args', 'error', 'message'),
+    [
+        ('raw', PRETRAIN, [], RuntimeError, 'Measure them with `python tools/calibrate_bn.py configs'),
+        ('calibrated', PRETRAIN, ['--widths', 0.5], RuntimeError, 'calibrate_bn.py CONFIG CHECKPOINT --widths 0.5'),
+        ('calibrated', DETECTOR, [], ValueError, 'fixes the width at 1, so there is nothing to choose'),
+    ],
+)
+def test_widths_that_cannot_be_chosen_are_refused(run_tool, folder, name, config, args, error, message):
+    with pytest.raises(error, match=message):
+        run_tool('choose_width', config, folder / f'{name}.pth', '--max-macs', '1G', '--input', 16, *args)
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        ([], 'give a budget: --max-macs, --max-params, --max-latency-ms'),
+        (['--max-macs', '1GB'], 'give a number above zero'),
+        (['--max-macs', '1G', '--widths', '2'], 'width must be in'),
+        (['--max-macs', '1G', '--probe', 'nothing.json'], 'nothing.json'),
+        (['--max-macs', '1G', '--batch', '0'], '--batch must be at least 1, got 0'),
+        (['--max-macs', '1G', '--threads', '0'], '--threads must be at least 1, got 0'),
+        (['--max-latency-ms', '5', '--repeats', '0'], '--repeats must be at least 1, got 0'),
+        (['--max-latency-ms', '5', '--device', 'tpu'], 'invalid choice'),
+    ],
+)
+def test_mistyped_arguments_get_a_message(run_tool, folder, capsys, args, message):
+    with pytest.raises(SystemExit):
+        run_tool('choose_width', PRETRAIN, folder / 'calibrated.pth', *args)
+    assert message in capsys.readouterr().err
+
+
+def test_missing_gpu_and_files_get_a_message(run_tool, folder, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    checkpoint = folder / 'calibrated.pth'
+    for args, message in (
+        ((PRETRAIN, checkpoint, '--max-latency-ms', 5, '--device', 'cuda'), 'torch finds no GPU here'),
+        (('nothing.py', checkpoint, '--max-macs', '1G'), 'no such file: nothing.py'),
+        ((PRETRAIN, 'nothing.pth', '--max-macs', '1G'), 'no such file: nothing.pth'),
+    ):
+        with pytest.raises(SystemExit):
+            run_tool('choose_width', *args)
+        assert message in capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""Export one width of a trained model as a plain network.
+
+python tools/export_width.py CONFIG CHECKPOINT --width 0.5 --format dense         # OUT.pth and OUT.py, at any width
+python tools/export_width.py CONFIG CHECKPOINT --width 0.5 --format stock         # the same, runs without us3l_mm
+python tools/export_width.py CONFIG CHECKPOINT --width 0.5 --format onnx          # OUT.onnx
+python tools/export_width.py CONFIG CHECKPOINT --width 0.5 --format torch-export  # OUT.pt2
+"""
+
+import argparse
+import os.path as osp
+import warnings
+from pathlib import Path
+
+import torch
+from mmengine.config import DictAction
+
+import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.engine.cli import image_size
+from us3l_mm.engine.export import (
+    check_onnx_packages,
+    checkpoint_files,
+    describe,
+    export_onnx,
+    export_torch,
+    write_files,
+)
+from us3l_mm.engine.parse_width import parse_width
+from us3l_mm.engine.plain_model import plain_model
+from us3l_mm.engine.stock import stock_config, stock_model
+from us3l_mm.slim.layers import width_key, width_label
+
+PROGRAMS = {'onnx': (export_onnx, '.onnx'), 'torch-export': (export_torch, '.pt2')}
+SUFFIXES = ('.pth', '.py', '.onnx', '.pt2')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Export one width of a trained model')
+    parser.add_argument('config', help='config of a pretraining, a linear probe, a classifier or a detector')
+    parser.add_argument('checkpoint', help='its checkpoint; of several widths, one that tools/calibrate_bn.py wrote')
+    parser.add_argument(
+        '--width', type=parse_width, help='0.5, or layer1=0.5,layer4=0.8; that of the config if it fixes one'
+    )
+    parser.add_argument('--format', choices=['dense', 'stock', *PROGRAMS], required=True, help='what to write')
+    parser.add_argument('--out', help='file to write, without suffix; CHECKPOINT_w<width>_<format> if not given')
+    parser.add_argument('--force', action='store_true', help='replace files that are there')
+    parser.add_argument('--framework', choices=['mmpretrain', 'mmdet'], help='whose backbone a stock export has')
+    parser.add_argument(
+        '--input', type=int, nargs='+', metavar='PIXELS', help='side, or height and width, of the images (ONNX, torch)'
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    args = parser.parse_args()
+    if args.framework and args.format != 'stock':
+        parser.error('--framework goes with --format stock')
+    if args.input and args.format not in PROGRAMS:
+        parser.error(f'--input goes with --format {" or ".join(PROGRAMS)}')
+    for path in (args.config, args.checkpoint):
+        if not osp.isfile(path):
+            parser.error(f'no such file: {path}')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    warnings.filterwarnings('ignore')  # upstream's, by the hundred while a model is traced
+    if args.format == 'onnx':
+        check_onnx_packages()
+    if args.format == 'stock':  # before statistics are asked for that would serve nothing
+        cfg = stock_config(plain_model(args.config, None, args.width, args.cfg_options), args.framework)
+    plain = plain_model(args.config, args.checkpoint, args.width, args.cfg_options)
+    out = args.out or f'{osp.splitext(args.checkpoint)[0]}_w{width_key(plain.width).replace("/", "-")}_{args.format}'
+    out = Path(osp.splitext(out)[0] if out.endswith(SUFFIXES) else out)
+    about = dict(describe(plain, args.config, args.checkpoint), format=args.format)
+    if args.format in PROGRAMS:
+        export, suffix = PROGRAMS[args.format]
+        size = image_size(args.input, plain)
+        program, difference = export(plain, size, dict(about, input=[3, *size]))
+        files = {out.with_name(out.name + suffix): lambda path: path.write_bytes(program)}
+        done = f'images N x 3 x {size[0]} x {size[1]}, N free; differs from torch by {difference:.1e} at most'
+    else:
+        cfg, model = (plain.cfg, plain.model) if args.format == 'dense' else (cfg, stock_model(plain, cfg))
+        files = checkpoint_files(out, cfg, model, plain, about)
+        done = f'backbone {cfg.model.backbone.type}'
+    write_files(files, args.force)
+    params = sum(parameter.numel() for parameter in plain.model.parameters())
+    print(f'{plain.part} at width {width_label(plain.width)}, {params:,} parameters; {done}')
+    for path in files:
+        print(f'saved {path} ({path.stat().st_size / 2**20:.1f} MiB)')
+
+
+if __name__ == '__main__':
+    with torch.no_grad():
+        main()

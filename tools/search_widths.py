@@ -1,0 +1,173 @@
+"""Search for the width of each part of a pretrained backbone within a budget, without training.
+
+python tools/search_widths.py configs/us3l/r18_4xb128-400e_cifar100.py CHECKPOINT --max-macs 200M
+
+From the full network on, the part that hurts least for what it saves is slimmed by a step, until the budget is met.
+Harm is the distance of the features to those of the full network or, with --labels, the error of a linear classifier.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import os.path as osp
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_random_seed
+
+import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.evaluation import width_complexity
+from us3l_mm.evaluation.budget import parse_amount
+from us3l_mm.evaluation.width_search import (
+    feature_distance,
+    greedy_search,
+    pooled_features,
+    ridge_error,
+    separable_parts,
+)
+from us3l_mm.slim.layers import width_label
+
+
+def amount(text: str) -> float:
+    try:
+        return parse_amount(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Search for the width of each part', formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument('config', help='config of the pretraining; its training images are used')
+    parser.add_argument('checkpoint', help='checkpoint of the pretraining; it need not be calibrated')
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument('--max-macs', type=amount, help='budget of multiply-accumulate operations, such as 200M')
+    budget.add_argument('--max-params', type=amount, help='budget of parameters, such as 5M')
+    parser.add_argument('--parts', nargs='+', help='parts, joined by + where they share a width; found if not given')
+    parser.add_argument('--labels', metavar='CONFIG', help='linear evaluation whose labelled images tell the harm')
+    parser.add_argument(
+        '--input', type=int, default=224, help='side of the images that MACs are counted for, in pixels'
+    )
+    parser.add_argument('--step', type=float, default=0.125, help='what a width shrinks by at a time')
+    parser.add_argument('--lowest', type=float, default=0.25, help='lowest width')
+    parser.add_argument('--num-batches', type=int, default=4, help='batches of images that the harm is measured on')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
+    parser.add_argument('--out', help='files to write, without suffix; <checkpoint>_search if not given')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    args = parser.parse_args()
+    if args.num_batches < 1:
+        parser.error(f'--num-batches must be at least 1, got {args.num_batches}')
+    return args
+
+
+def read_images(
+    cfg: Config, preprocessor: torch.nn.Module, count: int
+) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+    """Preprocessed images of some training batches, and their labels if there are any."""
+    batches, labels = [], []
+    for batch in itertools.islice(Runner.build_dataloader(cfg.train_dataloader, seed=0), count):
+        data = preprocessor(batch, False)
+        inputs = data['inputs']
+        batches.append(inputs[0] if isinstance(inputs, (list, tuple)) else inputs)
+        labels += [s.gt_label for s in data.get('data_samples') or [] if s is not None and 'gt_label' in s]
+    return batches, labels
+
+
+def text_table(rows: list[dict], harm: str) -> str:
+    lines = [f'| step | MACs (M) | params (M) | {harm} | widths |', '|---' * 5 + '|']
+    for row in rows:
+        cells = (row['step'], f'{row["macs"] / 1e6:.2f}', f'{row["params"] / 1e6:.3f}', f'{row["harm"]:.4f}')
+        lines.append('| ' + ' | '.join(map(str, cells)) + f' | {row["width"]} |')
+    return '\n'.join(lines)
+
+
+def picture(rows: list[dict], uniform: list[dict], key: str, budget: float, harm: str) -> Figure:
+    figure = Figure(figsize=(6, 4), layout='constrained')
+    axes = figure.subplots()
+    for points, style, label in ((rows, 'o-', 'parts slimmed one by one'), (uniform, 's--', 'one width for all parts')):
+        axes.plot([row[key] / 1e6 for row in points], [row['harm'] for row in points], style, label=label)
+    axes.axvline(budget / 1e6, color='tab:red', linestyle=':', label='budget')
+    axes.set(xlabel=f'{key} (M)', ylabel=harm)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize='small')
+    return figure
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    logger = MMLogger.get_instance('us3l_mm', log_level='ERROR')  # every network is counted
+    set_random_seed(0)
+    model = MODELS.build(cfg.model).to(args.device).eval()
+    checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu', logger=logger)
+    load_state_dict(model, checkpoint.get('state_dict', checkpoint), strict=True, logger=logger)
+    backbone, preprocessor = model.backbone, model.data_preprocessor
+    if args.labels:
+        cfg = Config.fromfile(args.labels)
+        preprocessor = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **cfg.model.data_preprocessor})
+        preprocessor.to(args.device)
+    batches, labels = read_images(cfg, preprocessor, args.num_batches)
+    if args.labels and not labels:
+        raise SystemExit(f'{args.labels} has no labelled training images')
+    if args.parts:
+        groups = [tuple(group.split('+')) for group in args.parts]
+    else:
+        groups = separable_parts(backbone)
+    print(f'parts: {", ".join("+".join(group) for group in groups)}; {sum(map(len, batches))} images', flush=True)
+
+    key, budget = ('macs', args.max_macs) if args.max_macs else ('params', args.max_params)
+    reference = pooled_features(backbone, 1.0, batches)
+    costs: dict[str, dict] = {}
+
+    def count(widths: float | dict[str, float]) -> dict:
+        name = width_label(widths)
+        if name not in costs:
+            costs[name] = width_complexity(backbone, widths, args.input)
+        return costs[name]
+
+    def harm(widths: float | dict[str, float]) -> float:
+        features = pooled_features(backbone, widths, batches)
+        if args.labels:
+            return ridge_error(features, torch.cat(labels).to(features.device))
+        return feature_distance(features, reference)
+
+    def row_of(widths: float | dict[str, float], **more) -> dict:
+        counted = count(widths)
+        return dict(width=width_label(widths), macs=counted['macs'], params=counted['params'], **more)
+
+    what = 'error of a linear classifier' if args.labels else 'distance of the features'
+    rows = []
+    for found in greedy_search(groups, lambda widths: count(widths)[key], harm, budget, args.step, args.lowest):
+        rows.append(row_of(found['widths'], step=len(rows), harm=found['harm'], parts=found['widths']))
+        done = f'step {len(rows) - 1}: {key} {found["cost"] / 1e6:.2f}M of {budget / 1e6:.2f}M'
+        print(f'{done}, {what} {found["harm"]:.4f}, {rows[-1]["width"]}', flush=True)
+    grid = [round(1 - 0.05 * i, 2) for i in range(int((1 - args.lowest) / 0.05 + 1e-9) + 1)]
+    uniform = [row_of(width, step='–', harm=harm(width)) for width in grid]
+    within = next((row for row in uniform if row[key] <= budget), None)
+
+    out = Path(args.out or f'{osp.splitext(args.checkpoint)[0]}_search')
+    about = dict(config=args.config, checkpoint=args.checkpoint, budget={key: budget}, harm=what)
+    report = dict(about, steps=rows, uniform=uniform)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f'{out.name}.json.part')
+    part.write_text(json.dumps(report, indent=2) + '\n')
+    os.replace(part, out.with_name(f'{out.name}.json'))
+    picture(rows, uniform, key, budget, what).savefig(out.with_name(f'{out.name}.png'), dpi=120)
+    print(text_table([*rows, *([within] if within else [])], what))
+    print(
+        f'\nThe last row is the widest single width within the budget.\nsaved {out}.json and {out}.png. Next:\n'
+        f'python tools/calibrate_bn.py {args.config} {args.checkpoint} --widths {rows[-1]["width"]}'
+    )
+
+
+if __name__ == '__main__':
+    main()
