@@ -9,37 +9,22 @@ the table goes on where it stopped. See docs/tables.md.
 """
 
 import argparse
-import difflib
-import fcntl
 import json
-import os
-import shlex
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.runner import find_latest_checkpoint
 from mmengine.utils import get_git_hash
 
 from us3l_mm.engine import set_width
+from us3l_mm.engine.steps import StepFailed, last_checkpoint, run_step, run_unfinished, write_text
 from us3l_mm.slim import check_width
 
 ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ROOT / 'tools'
 TABLES = ROOT / 'configs' / 'tables'
-ENV = {
-    'OMP_NUM_THREADS': '1',  # small nets gain little from more threads, and lose much where cores are shared
-    **os.environ,
-    'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ.get("PATH", "")}',  # dist_train.sh calls `python`
-}
-
-
-class StepFailed(Exception):
-    """A command of a case ended with an error."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -134,63 +119,6 @@ def case_runs(table: Config, case: ConfigDict, folder: Path, args: argparse.Name
     return {folder / f'w{w:g}': case_configs(table, case, args, w) for w in configs['probe'].model.widths}
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is never seen half-written."""
-    part = path.with_name(f'{path.name}.part')
-    part.write_text(text, encoding='utf-8')
-    os.replace(part, path)
-
-
-def write_configs(folder: Path, configs: dict[str, Config]) -> None:
-    """Write the configs of a case, or see that they are those that its folder was begun with."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, cfg in configs.items():
-        path = folder / f'{name}.py'
-        if not path.exists():
-            write_text(path, cfg.pretty_text)
-        elif Config.fromfile(path).to_dict() != cfg.to_dict():
-            lines = difflib.unified_diff(path.read_text().splitlines(), cfg.pretty_text.splitlines(), n=0, lineterm='')
-            changed = [f'  {line}' for line in lines if line[:3] not in ('---', '+++') and line[:2] != '@@']
-            raise SystemExit(
-                f'{folder} was begun with other settings; see {path.name} (-) and what is asked for now (+):\n'
-                + '\n'.join(changed[:10])
-                + f'\nDelete {folder} to run this case anew, or give another --work-dir'
-            )
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[int]:
-    """Hold the lock of a folder; commands that inherit its file hold it on if this process is killed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / 'lock', 'w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SystemExit(
-                f'another process is at work in {folder}: wait for it or end it; a training may outlive a run_table.py '
-                'that was killed'
-            ) from None
-        yield file.fileno()
-
-
-def run(name: str, arguments: list[object], lock: int, gpus: int = 1) -> None:
-    """Run one of our tools; its output is the user's progress."""
-    tools = os.path.relpath(ROOT / 'tools')
-    command = [sys.executable, f'{tools}/{name}.py', *map(str, arguments)]
-    if gpus > 1:
-        command = ['bash', f'{tools}/dist_{name}.sh', str(arguments[0]), str(gpus), *map(str, arguments[1:])]
-    print('$ ' + shlex.join(command), flush=True)
-    done = subprocess.run(command, env=ENV, pass_fds=[lock])
-    if done.returncode:
-        raise StepFailed(f'{name} failed (exit code {done.returncode})')
-
-
-def last_checkpoint(folder: Path, epochs: int) -> Path | None:
-    """Checkpoint of the last epoch, if it was written to its end."""
-    found = find_latest_checkpoint(str(folder)) if (folder / 'last_checkpoint').exists() else None
-    return folder / Path(found).name if found and Path(found).name == f'epoch_{epochs}.pth' else None
-
-
 def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> None:
     """Pretrain, calibrate and probe, each unless it is done; then write ``result.json``.
 
@@ -199,17 +127,19 @@ def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> N
     """
     cfg, probe = configs['pretrain'], configs['probe']
     epochs, pretrain = cfg.train_cfg.max_epochs, folder / 'pretrain'
-    if last_checkpoint(pretrain, epochs) is None:
-        run('train', [folder / 'pretrain.py', '--work-dir', pretrain, '--resume'], lock, gpus)
-    checkpoint = last_checkpoint(pretrain, epochs)
+    name = f'epoch_{epochs}.pth'
+    if last_checkpoint(pretrain, name) is None:
+        run_step(TOOLS / 'train.py', [folder / 'pretrain.py', '--work-dir', pretrain, '--resume'], lock, gpus)
+    checkpoint = last_checkpoint(pretrain, name)
     if checkpoint is None:
-        raise StepFailed(f'train left no epoch_{epochs}.pth in {pretrain}')
+        raise StepFailed(f'train left no {name} in {pretrain}')
     if cfg.model.backbone.get('width') is None:  # a plain net has its statistics from training
         uncalibrated, checkpoint = checkpoint, folder / 'calibrated.pth'
         if not checkpoint.exists():
             arguments = [folder / 'pretrain.py', uncalibrated, '--out', checkpoint, '--widths', *probe.model.widths]
-            run('calibrate_bn', arguments, lock)
-    run('linear_probe', [folder / 'probe.py', checkpoint, '--work-dir', folder / 'probe', '--resume'], lock)
+            run_step(TOOLS / 'calibrate_bn.py', arguments, lock)
+    probing = [folder / 'probe.py', checkpoint, '--work-dir', folder / 'probe', '--resume']
+    run_step(TOOLS / 'linear_probe.py', probing, lock)
     result = dict(
         epochs=epochs,
         probe_epochs=probe.train_cfg.max_epochs,
@@ -221,31 +151,11 @@ def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> N
 
 
 def run_cases(table: Config, cases: dict[str, ConfigDict], out: Path, args: argparse.Namespace) -> None:
-    """Run what is not finished; a run that fails doesn't stop the others."""
+    """Run what is not finished."""
     runs = {}
     for name, case in cases.items():
         runs.update(case_runs(table, case, out / name, args))
-    for folder, configs in runs.items():  # all, before hours are spent on the first
-        write_configs(folder, configs)
-    begin, ran = time.time(), 0
-    for index, (folder, configs) in enumerate(runs.items()):
-        left = sum(not (other / 'result.json').exists() for other in list(runs)[index:])
-        minutes = (time.time() - begin) / 60
-        rest = f', about {left * minutes / ran:.0f} min to go' if ran else ''
-        case = f'case {index + 1} of {len(runs)} ({folder.relative_to(out)})'
-        print(f'\n=== {case}: {minutes:.0f} min so far{rest}', flush=True)
-        if (folder / 'result.json').exists():
-            print('finished before, skipped', flush=True)
-            continue
-        with alone_in(folder) as lock:
-            failed = folder / 'failed.txt'
-            failed.unlink(missing_ok=True)
-            try:
-                run_one(folder, configs, args.gpus, lock)
-            except StepFailed as error:
-                write_text(failed, f'{error}\n')
-                print(f'{error}: its messages stand above; on to the next', flush=True)
-        ran += 1
+    run_unfinished(runs, out, lambda folder, configs, lock: run_one(folder, configs, args.gpus, lock))
 
 
 def collect(table: Config, cases: dict[str, ConfigDict], out: Path) -> dict[str, dict]:

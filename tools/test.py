@@ -47,7 +47,8 @@ def draw_predictions(cfg: Config, folder: str) -> None:
     visualizer, hook, key = DRAWING[scope]
     cfg.visualizer = dict(type=visualizer, vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
     # mmdet's hook joins a relative folder to the work dir once per batch.
-    cfg.setdefault('default_hooks', {}).visualization = {**hook, key: osp.abspath(folder)}
+    hooks = cfg.setdefault('default_hooks', {})
+    hooks.visualization = {**(hooks.get('visualization') or {}), **hook, key: osp.abspath(folder)}
 
 
 def main() -> None:
@@ -57,7 +58,9 @@ def main() -> None:
         raise SystemExit(f'{args.config} has no test_dataloader; for a pretraining, see tools/linear_probe.py')
     cfg.load_from = args.checkpoint
     cfg.resume = False
-    cfg.model.backbone.init_cfg = None  # the checkpoint has it all
+    for part in (cfg.model.backbone, (cfg.model.get('roi_head') or {}).get('shared_head')):
+        if part is not None:
+            part.init_cfg = None  # the checkpoint has it all
     if args.show_dir is not None:
         draw_predictions(cfg, args.show_dir)
     runner = Runner.from_cfg(cfg)

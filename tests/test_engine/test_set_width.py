@@ -131,3 +131,65 @@ def test_load_config_puts_the_options_in_before_the_width(tmp_path):
     assert (cfg.launcher, cfg.work_dir) == ('pytorch', 'work_dirs/small')
     assert load_config(str(path), {'work_dir': 'there'}).work_dir == 'there'
     assert load_config(str(path), {'work_dir': 'there'}, work_dir='here').work_dir == 'here'
+
+
+def two_stage(width=1.0, shared='us3l_mm.SlimmableResLayer', cascade=False):
+    """C4: three stages in the backbone, the fourth in the region head."""
+    small = dict(depth=50, stem_channels=16, base_channels=16)
+    weights = dict(type='Pretrained', checkpoint='/nowhere.pth', prefix='backbone.')
+    stages = dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,), init_cfg=weights)
+    head = dict(type='BBoxHead', in_channels=512)
+    roi_head = dict(
+        type='StandardRoIHead',
+        shared_head=dict(type=shared, width=1.0, **small),
+        bbox_roi_extractor=dict(type='SingleRoIExtractor', out_channels=256),
+        bbox_head=[head, dict(head)] if cascade else head,
+        mask_roi_extractor=None,
+        mask_head=dict(type='FCNMaskHead', in_channels=512),
+    )
+    backbone = dict(type='us3l_mm.SlimmableResNet', width=width, **small, **stages)
+    rpn_head = dict(type='RPNHead', in_channels=256, feat_channels=32)
+    model = dict(type='MaskRCNN', backbone=backbone, rpn_head=rpn_head, roi_head=roi_head)
+    return Config(dict(default_scope='mmdet', model=model))
+
+
+@pytest.mark.parametrize('width', [1.0, 0.9, 0.5, 0.3])
+@pytest.mark.parametrize('cascade', [False, True])
+def test_region_heads_follow_without_a_neck(width, cascade):
+    model = set_width(two_stage(cascade=cascade), width).model
+    c4, c5 = slim_channels(256, width), slim_channels(512, width)
+    assert model.rpn_head.in_channels == model.roi_head.bbox_roi_extractor.out_channels == c4
+    assert model.roi_head.shared_head.width == model.backbone.width == width
+    heads = model.roi_head.bbox_head if cascade else [model.roi_head.bbox_head]
+    assert [head.in_channels for head in [*heads, model.roi_head.mask_head]] == [c5] * (2 + cascade)
+    assert model.rpn_head.feat_channels == 32  # what a head has inside is its own
+
+
+def test_shared_head_is_loaded_as_the_backbone_is():
+    cfg = set_width(two_stage(), 0.5)
+    assert cfg.model.roi_head.shared_head.init_cfg == cfg.model.backbone.init_cfg
+    cfg = two_stage()
+    cfg.model.roi_head.shared_head.init_cfg = None
+    assert set_width(cfg, 0.5).model.roi_head.shared_head.init_cfg is None
+
+
+@pytest.mark.parametrize(
+    ('part', 'change', 'message'),
+    [
+        ('rpn_head', dict(in_channels=128), r'rpn_head.in_channels=128 does not match.*\[256\].*in_channels=256'),
+        ('roi_head', dict(shared_head=dict(width=0.5)), r'shared_head.width=0.5 does not match.*width=1.0'),
+        ('roi_head', dict(bbox_head=dict(in_channels=256)), r'bbox_head.in_channels=256 does not match.*=512'),
+        ('roi_head', dict(bbox_roi_extractor=dict(out_channels=8)), r'out_channels=8 does not match.*\[256\]'),
+    ],
+)
+def test_mismatch_behind_the_backbone_names_both_numbers(part, change, message):
+    cfg = two_stage()
+    set_width(cfg)  # in order
+    cfg.merge_from_dict(dict(model={part: change}))
+    with pytest.raises(ValueError, match=message):
+        set_width(cfg)
+
+
+def test_shared_head_of_others_is_refused():
+    with pytest.raises(ValueError, match="shared_head.type='ResLayer' has no width: use 'us3l_mm.SlimmableResLayer'"):
+        set_width(two_stage(shared='ResLayer'), 0.5)

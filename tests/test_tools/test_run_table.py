@@ -12,6 +12,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from us3l_mm.engine import steps
+
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location('run_table', ROOT / 'tools' / 'run_table.py')
 tool = importlib.util.module_from_spec(spec)
@@ -240,7 +242,7 @@ def save_checkpoint(folder, epoch):
 @pytest.fixture
 def commands(monkeypatch):
     found = Commands()
-    monkeypatch.setattr(tool, 'subprocess', SimpleNamespace(run=found))
+    monkeypatch.setattr(steps, 'subprocess', SimpleNamespace(run=found))
     return found
 
 
@@ -388,7 +390,11 @@ def test_methods_of_fixed_width_run_once_for_each_width(run, commands, tmp_path)
 @pytest.mark.parametrize(
     ('table', 'arguments', 'message'),
     [
-        ('ablaton', [], "no table 'ablaton'; there are: ablation, epochs, methods, sampling-regularisation, sandwich-dynamic"),
+        (
+            'ablaton',
+            [],
+            "no table 'ablaton'; there are: ablation, epochs, methods, sampling-regularisation, sandwich-dynamic",
+        ),
         ('ablation', ['--cases', '2', '18'], "no case on digits '18'; there are: 1, 2, 3,.* 17"),
         ('epochs', ['--cases', 'r50-400'], "no case on digits 'r50-400'; there are: r18-400, r18-800"),
         ('ablation', ['--dataset', 'digit'], "no data set 'digit'; there are: cifar100, digits"),
@@ -413,7 +419,7 @@ def test_two_cases_for_real(run, run_tool, tmp_path, monkeypatch):
         run_tool(Path(command[1]).stem, *command[2:])
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(tool, 'subprocess', SimpleNamespace(run=in_this_process))
+    monkeypatch.setattr(steps, 'subprocess', SimpleNamespace(run=in_this_process))
     few = 'train_dataloader.dataset.per_class=2'
     shorter = ['--epochs', 1, '--probe-epochs', 1, '--widths', 1, 0.5]
     small = [few, 'train_dataloader.batch_size=10', 'train_dataloader.num_workers=0']

@@ -1,5 +1,6 @@
 """Data sets."""
 
+from .custom_voc import CustomVOC
 from .digits import Digits
 
-__all__ = ['Digits']
+__all__ = ['CustomVOC', 'Digits']

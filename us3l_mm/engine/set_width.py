@@ -1,44 +1,82 @@
 """The width of a fine-tuned network, in one place of its config."""
 
-from mmengine.config import Config, ConfigDict
+import copy
+from typing import Any
 
-from us3l_mm.models import SlimmableBackboneMixin
+from mmengine.config import Config, ConfigDict
+from torch import nn
+
+from us3l_mm.models import SlimmableBackboneMixin, SlimmableResLayer
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import check_width
 
 
-def _backbone_class(backbone: ConfigDict, scope: str | None) -> type | None:
-    """Class that a backbone config names, or None if no registry knows it."""
-    if isinstance(backbone.type, type):
-        return backbone.type
+def _class(part: ConfigDict, scope: str | None) -> type | None:
+    """Class that a part of the model names, or None if no registry knows it."""
+    if isinstance(part.type, type):
+        return part.type
     with MODELS.switch_scope_and_registry(scope) as registry:
-        return registry.get(backbone.type)
+        return registry.get(part.type)
 
 
-def _out_channels(backbone: ConfigDict, scope: str | None, **changes) -> list[int]:
-    """Channels of each output of a backbone config; nothing is loaded."""
+def _build(part: ConfigDict, scope: str | None, **changes) -> nn.Module:
+    """A part of the model, with random weights; nothing is loaded."""
     with MODELS.switch_scope_and_registry(scope) as registry:
-        return list(registry.build({**backbone, 'init_cfg': None, **changes}).out_channels)
+        return registry.build({**part, 'init_cfg': None, **changes})
 
 
-def _reader(model: ConfigDict) -> tuple[str, ConfigDict | None]:
-    """Part of the model, with its name, whose ``in_channels`` are the outputs of the backbone."""
-    necks = model.get('neck') or []
-    parts = [(f'neck[{i}]', neck) for i, neck in enumerate(necks)] if isinstance(necks, list) else [('neck', necks)]
-    for name, part in [*parts, ('head', model.get('head'))]:
-        if isinstance(part, dict) and 'in_channels' in part:
-            return f'model.{name}', part
-    return 'model', None
+def _parts(name: str, found: Any) -> list[tuple[str, ConfigDict]]:
+    """Parts of the model under one name (cascades and several necks are lists), each with its own name."""
+    if isinstance(found, list):
+        return [(f'{name}[{i}]', part) for i, part in enumerate(found)]
+    return [(name, found)] if isinstance(found, dict) else []
+
+
+def _followers(model: ConfigDict, channels: list[int], scope: str | None) -> list[tuple[str, ConfigDict, str, Any]]:
+    """Entries of the model that the backbone decides: name of the part, part, key, value that it must have.
+
+    Args:
+        model (ConfigDict): Model with a backbone of ours.
+        channels (list[int]): Channels of each output of the backbone.
+        scope (str, optional): Scope of types without one.
+    """
+
+    def reads(name: str, part: ConfigDict, channels: list[int]) -> tuple[str, ConfigDict, str, Any]:
+        several = isinstance(part.in_channels, (list, tuple))
+        return name, part, 'in_channels', channels if several else channels[-1]
+
+    for name, neck in _parts('neck', model.get('neck')):
+        if 'in_channels' in neck:
+            return [reads(name, neck, channels)]  # what comes behind it reads its channels
+    heads = [part for key in ('head', 'rpn_head', 'bbox_head', 'mask_head') for part in _parts(key, model.get(key))]
+    found = [reads(name, head, channels) for name, head in heads if 'in_channels' in head]
+    roi_head, last = model.get('roi_head') or {}, channels[-1]
+    for key in ('bbox_roi_extractor', 'mask_roi_extractor'):
+        found += [(name, part, 'out_channels', last) for name, part in _parts(f'roi_head.{key}', roi_head.get(key))]
+    for name, shared in _parts('roi_head.shared_head', roi_head.get('shared_head')):
+        if not issubclass(_class(shared, scope) or object, SlimmableResLayer):
+            raise ValueError(
+                f"model.{name}.type={shared.type!r} has no width: use 'us3l_mm.SlimmableResLayer', the last stage of "
+                'the slimmable ResNet'
+            )
+        found.append((name, shared, 'width', model.backbone.width))
+        last = _build(shared, scope, width=model.backbone.width).out_channels
+    for key in ('bbox_head', 'mask_head'):
+        parts = _parts(f'roi_head.{key}', roi_head.get(key))
+        found += [reads(name, head, [last]) for name, head in parts if 'in_channels' in head]
+    return found
 
 
 def set_width(cfg: Config, width: float | None = None) -> Config:
-    """Set the width of the backbone and the ``in_channels`` that follow from it.
+    """Set the width of the backbone and all that follows from it.
 
     The width is the argument or else the top-level ``width`` of the config. It goes to
     ``model.backbone.width``; the numbers come from the ``out_channels`` of the backbone. They go to the first
-    neck that has ``in_channels`` (all outputs if it takes a list, the last one if it takes a number), and
-    without such a neck to ``model.head``. Without a width nothing is changed, and the numbers in the config are
-    checked.
+    neck that has ``in_channels`` (all outputs if it takes a list, the last one if it takes a number). Without
+    such a neck they go to the heads: ``in_channels`` of ``model.head``, ``rpn_head``, ``bbox_head`` and
+    ``mask_head``; in ``model.roi_head``, ``out_channels`` of the extractors, the width of ``shared_head`` and
+    the ``in_channels`` of what reads it. A shared head without ``init_cfg`` gets that of the backbone. Without a
+    width the numbers are left alone, and checked.
 
     Args:
         cfg (Config): Config of an mmdet or mmpretrain model; changed in place.
@@ -50,8 +88,8 @@ def set_width(cfg: Config, width: float | None = None) -> Config:
     Raises:
         TypeError: If the width is not a number.
         ValueError: If the width is outside (0, 1]; if a width is asked of a model whose backbone is not one of
-            ours or whose neck and head have no ``in_channels``; or if the ``in_channels`` in the config don't
-            match the backbone.
+            ours or whose neck and heads have no ``in_channels``; if the shared head is not one of ours; or if the
+            numbers in the config don't match the backbone.
     """
     if width is None:
         width = cfg.get('width')
@@ -59,7 +97,7 @@ def set_width(cfg: Config, width: float | None = None) -> Config:
         width = check_width(width)
     model, scope = cfg.get('model', {}), cfg.get('default_scope')
     backbone = model.get('backbone')
-    ours = backbone is not None and issubclass(_backbone_class(backbone, scope) or object, SlimmableBackboneMixin)
+    ours = backbone is not None and issubclass(_class(backbone, scope) or object, SlimmableBackboneMixin)
     if not ours:
         if width is None:
             return cfg
@@ -68,27 +106,27 @@ def set_width(cfg: Config, width: float | None = None) -> Config:
             f"width={width:g} needs a slimmable backbone such as 'us3l_mm.SlimmableResNet', got {got}; "
             'change the type, or drop the width'
         )
-    name, reader = _reader(model)
-    if reader is None:
-        if width is None:
-            return cfg
-        raise ValueError(
-            f'cannot set width={width:g}: neither model.neck nor model.head has in_channels, so it is not known what '
-            "reads the backbone; set model.backbone.width and that part's in_channels in the config"
-        )
     if width is not None:
         if 'width' in cfg:
             cfg.width = width
         backbone.width = width
-    channels = _out_channels(backbone, scope)
-    several = isinstance(reader.in_channels, (list, tuple))
-    needed = channels if several else channels[-1]
-    if width is not None:
-        reader.in_channels = needed
-    elif (list(reader.in_channels) if several else reader.in_channels) != needed:
+    channels = list(_build(backbone, scope).out_channels)
+    followers = _followers(model, channels, scope)
+    if width is not None and not followers:
         raise ValueError(
-            f'{name}.in_channels={reader.in_channels} does not match the backbone: {backbone.type} at '
-            f'width={backbone.get("width")} gives out_channels={channels}. Set the width in one place, by `--width` '
-            f'or a top-level `width` in the config, or set {name}.in_channels={needed}'
+            f'cannot set width={width:g}: neither model.neck nor model.head has in_channels, so it is not known what '
+            "reads the backbone; set model.backbone.width and that part's in_channels in the config"
         )
+    for name, part, key, needed in followers:
+        got = part.get(key)
+        if width is not None:
+            part[key] = needed
+        elif (list(got) if isinstance(got, tuple) else got) != needed:
+            raise ValueError(
+                f'model.{name}.{key}={got} does not match the backbone: {backbone.type} at '
+                f'width={backbone.get("width")} gives out_channels={channels}. Set the width in one place, by '
+                f'`--width` or a top-level `width` in the config, or set model.{name}.{key}={needed}'
+            )
+        if key == 'width':
+            part.setdefault('init_cfg', copy.deepcopy(backbone.get('init_cfg')))
     return cfg

@@ -1,5 +1,6 @@
 """Heads."""
 
 from .slimmable_linear_cls_head import SlimmableLinearClsHead
+from .slimmable_res_layer import SlimmableResLayer
 
-__all__ = ['SlimmableLinearClsHead']
+__all__ = ['SlimmableLinearClsHead', 'SlimmableResLayer']

@@ -1,0 +1,15 @@
+"""Faster R-CNN R50-FPN on COCO from US3L weights, at one width: MoCo's protocol, all layers trained, BN synchronised.
+
+bash tools/dist_train.sh configs/det/faster-rcnn_r50_fpn_1x_coco.py 8 --width 0.5 \
+    --cfg-options model.backbone.init_cfg.checkpoint=CALIBRATED_CHECKPOINT
+8 GPUs of 2 images. Result: not run yet.
+"""
+
+_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', '../_base_/models/det_resnet.py']
+
+norm_cfg = {{_base_.us3l_norm}}
+model = dict(
+    backbone={{_base_.us3l_backbone}},
+    neck=dict(norm_cfg=norm_cfg),
+    roi_head=dict(bbox_head=dict(type='Shared4Conv1FCBBoxHead', conv_out_channels=256, norm_cfg=norm_cfg)),
+)

@@ -1,0 +1,199 @@
+"""Fine-tune and evaluate a detector at several widths of one pretraining; write a table and a plot.
+
+python tools/det_widths.py configs/det/retinanet_r50_fpn_1x_coco.py CALIBRATED_CHECKPOINT --gpus 8
+python tools/det_widths.py configs/det/faster-rcnn_r50_fpn_voc-custom.py CALIBRATED_CHECKPOINT --widths 1.0 0.5 \
+    --cfg-options data_root=FOLDER classes=cat,dog
+
+Each step is an ordinary command of this project, printed before it runs. Run again after an interruption, it goes
+on where it stopped. See docs/detection.md.
+"""
+
+import argparse
+import json
+import os.path as osp
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.utils import get_git_hash
+from torch.utils.flop_counter import FlopCounterMode
+
+from us3l_mm.engine import load_config
+from us3l_mm.engine.steps import StepFailed, last_checkpoint, run_step, run_unfinished, write_text
+
+TOOLS = Path(__file__).resolve().parent
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config of a detector with a slimmable backbone')
+    parser.add_argument('checkpoint', help='checkpoint of the pretraining, calibrated for the widths')
+    parser.add_argument(
+        '--widths', type=float, nargs='+', default=[1.0, 0.75, 0.5, 0.25], help='widths (default: %(default)s)'
+    )
+    parser.add_argument('--work-dir', type=Path, help='where all goes; work_dirs/det_widths/<name of the config>')
+    parser.add_argument('--gpus', type=int, default=1, help='processes to train and test with (default: %(default)s)')
+    parser.add_argument('--print-only', action='store_true', help='run nothing, print and plot what there is')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override entries of all widths')
+    return parser.parse_args()
+
+
+def width_config(args: argparse.Namespace, width: float) -> Config:
+    """Whole config of one width."""
+    cfg = load_config(args.config, args.cfg_options, width=width)
+    if 'auto_scale_lr' in cfg:
+        cfg.auto_scale_lr.enable = True  # the recipe's rate is for its number of GPUs
+    cfg.det_widths = dict(gpus=args.gpus)  # so that it counts as a setting
+    weights = cfg.model.backbone.get('init_cfg') or dict(type='Pretrained', prefix='backbone.')
+    cfg.model.backbone.init_cfg = {**weights, 'checkpoint': osp.abspath(args.checkpoint)}
+    shared = (cfg.model.get('roi_head') or {}).get('shared_head')
+    if shared is not None:
+        shared.init_cfg = cfg.model.backbone.init_cfg
+    return cfg
+
+
+def check_weights(cfg: Config) -> None:
+    """See that the checkpoint has this width, before hours are spent on the others."""
+    try:
+        MODELS.build(cfg.model.backbone).init_weights()
+    except (AssertionError, FileNotFoundError, RuntimeError) as error:
+        raise SystemExit(f'width {cfg.model.backbone.width:g}: {error}') from error
+
+
+@torch.no_grad()
+def costs(cfg: Config) -> dict[str, float]:
+    """Parameters and multiply-adds of a detector for one image of the size it is tested with.
+
+    ``macs`` counts convolutions and linear layers: all that runs once an image and, for two-stage detectors, the
+    box head on all of ``test_cfg.rpn.max_per_img`` regions; masks of the boxes that remain are not in it.
+    """
+    detector = MODELS.build({**cfg.model, 'init_cfg': None}).eval().to('meta')  # nothing is computed
+    scale = next(step['scale'] for step in cfg.test_dataloader.dataset.pipeline if step['type'] == 'Resize')
+    size = [min(scale), max(scale)]
+    counter = FlopCounterMode(display=False)
+    with counter:
+        head = detector.rpn_head if hasattr(detector, 'rpn_head') else detector.bbox_head
+        head(detector.extract_feat(torch.empty(1, 3, *size, device='meta')))
+    macs = counter.get_total_flops() // 2
+    if hasattr(detector, 'roi_head'):
+        roi_head, extractor = detector.roi_head, detector.roi_head.bbox_roi_extractor
+        regions = torch.empty(1, extractor.out_channels, *extractor.roi_layers[0].output_size, device='meta')
+        with counter:
+            roi_head.bbox_head(roi_head.shared_head(regions) if roi_head.with_shared_head else regions)
+        macs += detector.test_cfg.rpn.max_per_img * (counter.get_total_flops() // 2)
+    return dict(size=size, params=sum(parameter.numel() for parameter in detector.parameters()), macs=macs)
+
+
+def read_metrics(folder: Path) -> dict[str, float]:
+    """Metrics that the last test in a folder logged, by name."""
+    logs = sorted(folder.glob('*/*.json'))
+    found = json.loads(logs[-1].read_text()) if logs else {}
+    return {key: value for key, value in found.items() if '/' in key}
+
+
+def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> None:
+    """Train and test one width, each unless it is done; then write ``result.json``.
+
+    Raises:
+        StepFailed: If a command fails.
+    """
+    cfg, work_dir = configs['detector'], folder / 'train'
+    loop = cfg.train_cfg
+    name = f'iter_{loop.max_iters}.pth' if 'max_iters' in loop else f'epoch_{loop.max_epochs}.pth'
+    if last_checkpoint(work_dir, name) is None:
+        run_step(TOOLS / 'train.py', [folder / 'detector.py', '--work-dir', work_dir, '--resume'], lock, gpus)
+    checkpoint = last_checkpoint(work_dir, name)
+    if checkpoint is None:
+        raise StepFailed(f'train left no {name} in {work_dir}')
+    run_step(TOOLS / 'test.py', [folder / 'detector.py', checkpoint, '--work-dir', folder / 'test'], lock, gpus)
+    metrics = read_metrics(folder / 'test')
+    if not metrics:
+        raise StepFailed(f'test logged no metrics in {folder / "test"}')
+    result = dict(
+        width=cfg.model.backbone.width,
+        **costs(cfg),
+        metrics=metrics,
+        trained=name.removesuffix('.pth'),
+        date=time.strftime('%Y-%m-%d'),
+        commit=get_git_hash(digits=7),
+    )
+    write_text(folder / 'result.json', json.dumps(result, indent=2) + '\n')
+
+
+def collect(out: Path) -> list[dict]:
+    """Results of all widths, the widest first."""
+    rows = [json.loads(path.read_text()) for path in out.glob('w*/result.json')]
+    return sorted(rows, key=lambda row: row['width'], reverse=True)
+
+
+def markdown(rows: list[dict], title: str) -> str:
+    """One line for each width. Metrics of COCO and VOC are fractions, and stand as percentages."""
+    names = [name for name in rows[0]['metrics'] if rows[0]['metrics'][name] >= 0] if rows else []
+    lines = [['width', 'parameters (M)', 'GFLOPs', *(f'{name} (%)' for name in names)]]
+    lines.append(['---'] * len(lines[0]))
+    for row in rows:
+        values = [100 * row['metrics'].get(name, float('nan')) for name in names]
+        cells = [f'{row["width"]:g}', f'{row["params"] / 1e6:.2f}', f'{row["macs"] / 1e9:.4g}']
+        lines.append([*cells, *(f'{value:.1f}' for value in values)])
+    text = [f'{title}, fine-tuned at each width.', '', *('| ' + ' | '.join(line) + ' |' for line in lines)]
+    if rows:
+        height, width = rows[0]['size']
+        text += ['', f'GFLOPs: multiply-adds of the detector for one image of {height} x {width} pixels.']
+    return '\n'.join(text)
+
+
+def plot(rows: list[dict], title: str, path: Path) -> None:
+    """Each mean AP over GFLOPs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout='constrained')
+    axes = figure.subplots()
+    x = [row['macs'] / 1e9 for row in rows]
+    for name in (name for name in rows[0]['metrics'] if name.endswith('mAP')):
+        values = [100 * row['metrics'][name] for row in rows]
+        axes.plot(x, values, 'o-', label=name)
+        for row, point in zip(rows, zip(x, values)):
+            axes.annotate(f'{row["width"]:g}', point, textcoords='offset points', xytext=(0, 7), ha='center')
+    axes.set(xlabel='GFLOPs per image', ylabel='AP (%)', title=title)
+    axes.margins(x=0.08, y=0.15)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path)
+
+
+def main() -> None:
+    args = parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit('ended; the same command goes on from here'))
+    title = Path(args.config).stem
+    out = args.work_dir or Path('work_dirs/det_widths') / title
+    folders = {width: out / f'w{width:g}' for width in args.widths}
+    if not args.print_only:
+        runs = {folder: dict(detector=width_config(args, width)) for width, folder in folders.items()}
+        for folder, configs in runs.items():
+            init_default_scope(configs['detector'].get('default_scope', 'mmdet'))
+            if not (folder / 'train' / 'last_checkpoint').exists():
+                check_weights(configs['detector'])
+        try:
+            run_unfinished(runs, out, lambda folder, configs, lock: run_one(folder, configs, args.gpus, lock))
+        except KeyboardInterrupt:
+            raise SystemExit('interrupted; the same command goes on from here') from None
+    rows = collect(out)
+    text = markdown(rows, title)
+    print(f'\n{text}')
+    if rows:
+        write_text(out / 'table.md', text + '\n')
+        write_text(out / 'table.json', json.dumps(rows, indent=2) + '\n')
+        plot(rows, title, out / 'table.png')
+        print(f'\nWrote {out}/table.md, table.json and table.png')
+    failures = {folder.name: folder / 'failed.txt' for folder in folders.values() if (folder / 'failed.txt').exists()}
+    if failures:
+        why = '; '.join(f'{name}: {path.read_text().strip()}' for name, path in failures.items())
+        raise SystemExit(f'failed: {why}; the same command tries again')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,126 @@
+"""Any detection set in Pascal VOC's XML format, checked before it is trained on."""
+
+import glob
+import logging
+import os.path as osp
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Sequence
+
+import mmcv
+from mmdet.datasets import XMLDataset
+from mmengine.logging import print_log
+
+from us3l_mm.registry import DATASETS
+
+_IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+@DATASETS.register_module()
+class CustomVOC(XMLDataset):
+    """Folders ``JPEGImages`` (any usual format), ``Annotations`` and a list of names without suffix for each split.
+
+    mmdet's data set reads such sets without looking: objects of unknown classes are left out, boxes without area
+    make losses infinite. Here what cannot be meant is an error, and boxes that are repaired or left out are counted
+    in a warning. Boxes are cut to the image; those without area, before or after that, are left out.
+
+    Args:
+        ann_file (str): Text file with one name a line, such as ``ImageSets/Main/train.txt``.
+        metainfo (dict): ``classes``, the names that the XML files use.
+        ignored_classes (Sequence[str]): Names in the XML files that are left out on purpose.
+        **kwargs: As for :class:`mmdet.datasets.XMLDataset`.
+
+    Raises:
+        FileNotFoundError: If the list of the split, an image or an XML file is missing.
+        ValueError: If a split has no image or no box, an XML file cannot be read or names an unknown class, or
+            ``classes`` is missing.
+    """
+
+    def __init__(self, *args, ignored_classes: Sequence[str] = (), **kwargs) -> None:
+        self.ignored_classes = frozenset(ignored_classes)
+        super().__init__(*args, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Images with their boxes (x1, y1, x2, y2), in pixels from 0."""
+        if not self.metainfo.get('classes'):
+            raise ValueError('no classes: set metainfo=dict(classes=...), or `--cfg-options classes=cat,dog`')
+        self.cat2label = {name: label for label, name in enumerate(self.metainfo['classes'])}
+        folder = self.sub_data_root
+        names = self._read_names()
+        images = {}  # by name; listed once, as a data set may have very many
+        for path in sorted(glob.glob(osp.join(glob.escape(osp.join(folder, self.img_subdir)), '*'))):
+            stem, suffix = osp.splitext(osp.basename(path))
+            if suffix.lower() in _IMAGES:
+                images.setdefault(stem, path)
+        annotations = {name: osp.join(folder, self.ann_subdir, f'{name}.xml') for name in names}
+        self._refuse_missing('image', self.img_subdir, [name for name in names if name not in images])
+        no_file = [name for name in names if not osp.isfile(annotations[name])]
+        self._refuse_missing('XML file', self.ann_subdir, no_file)
+        self._unknown, self._repaired = Counter(), Counter()
+        data = [
+            self.parse_data_info(
+                dict(img_id=name, file_name=osp.relpath(images[name], folder), xml_path=annotations[name])
+            )
+            for name in names
+        ]
+        self._report()
+        if not any(info['instances'] for info in data):
+            raise ValueError(f'{self.ann_file}: none of its {len(names)} images has a box of {list(self.cat2label)}')
+        return data
+
+    def parse_data_info(self, img_info: dict) -> dict:
+        """As :class:`mmdet.datasets.XMLDataset`, with boxes cut to the image."""
+        try:
+            info = super().parse_data_info(img_info)
+        except (ET.ParseError, AttributeError, ValueError) as error:
+            raise ValueError(f'cannot read {img_info["xml_path"]}, which is no annotation of VOC: {error}') from error
+        if not info['height'] or not info['width']:  # some tools write zeros
+            info['height'], info['width'] = mmcv.imread(info['img_path']).shape[:2]
+        kept = []
+        for instance in info['instances']:
+            x1, y1, x2, y2 = instance['bbox']
+            box = [max(x1, 0), max(y1, 0), min(x2, info['width']), min(y2, info['height'])]
+            if x1 >= x2 or y1 >= y2:
+                self._repaired['without area, left out'] += 1
+            elif box[0] >= box[2] or box[1] >= box[3]:
+                self._repaired['outside the image, left out'] += 1
+            else:
+                if max(abs(a - b) for a, b in zip(box, instance['bbox'])) > 1:  # 1: counted from 0 in place of 1
+                    self._repaired['beyond the image, cut to it'] += 1
+                kept.append({**instance, 'bbox': box})
+        info['instances'] = kept
+        return info
+
+    def _parse_instance_info(self, raw_ann_info: ET.ElementTree, minus_one: bool = True) -> list[dict]:
+        names = [item.find('name').text for item in raw_ann_info.findall('object')]
+        self._unknown.update(name for name in names if name not in self.cat2label and name not in self.ignored_classes)
+        return super()._parse_instance_info(raw_ann_info, minus_one)
+
+    def _read_names(self) -> list[str]:
+        if not osp.isfile(self.ann_file):
+            raise FileNotFoundError(
+                f'no {self.ann_file}, which lists the names of the split, one a line; check data_root={self.data_root}'
+            )
+        with open(self.ann_file, encoding='utf-8') as file:
+            names = [line.strip() for line in file if line.strip()]
+        if not names:
+            raise ValueError(f'{self.ann_file} is empty: a split needs at least one image')
+        return names
+
+    def _refuse_missing(self, what: str, folder: str, names: list[str]) -> None:
+        if names:
+            raise FileNotFoundError(
+                f'{len(names)} names of {self.ann_file} have no {what} in {osp.join(self.sub_data_root, folder)}, '
+                f'such as {", ".join(names[:3])}; add the files, or take the names out of the list'
+            )
+
+    def _report(self) -> None:
+        """Raise for unknown classes, warn of boxes that are not as the files have them."""
+        if self._unknown:
+            found = ', '.join(f'{name!r} ({count} objects)' for name, count in self._unknown.most_common())
+            raise ValueError(
+                f'{self.ann_file}: unknown classes {found}; known are {", ".join(map(repr, self.cat2label))}. Correct '
+                'or complete `classes`, or name what is to be left out in `ignored_classes` of the data set'
+            )
+        for what, count in self._repaired.items():
+            print_log(f'{self.ann_file}: {count} boxes {what}', 'current', logging.WARNING)

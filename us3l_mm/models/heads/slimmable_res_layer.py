@@ -1,0 +1,48 @@
+"""Last stage of a ResNet at a width, as the shared head of mmdet's C4 detectors."""
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from us3l_mm.models.backbones import SlimmableResNet
+from us3l_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class SlimmableResLayer(BaseModule):
+    """``layer4`` of :class:`SlimmableResNet` at a fixed width, then one more batch norm.
+
+    It takes the place of mmdet's ``ResLayer`` and is initialised from the checkpoint of the backbone, by the
+    same rules: see :class:`SlimmableBackboneMixin`. The batch norm starts as the identity; MoCo's detectors,
+    whose features were not trained to be scaled for a head, have it.
+
+    Args:
+        depth (int): 50, 101 or 152; of 18 and 34 too, with heads to match.
+        width (float): Width multiplier, in (0, 1].
+        init_cfg (dict, optional): As for :class:`SlimmableResNet`; ``set_width`` copies that of the backbone.
+        **kwargs: As for :class:`SlimmableResNet`.
+
+    Attributes:
+        out_channels (int): Channels of the output.
+
+    Source: He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", CVPR 2020, and its
+    ``Res5ROIHeadsExtraNorm``.
+    """
+
+    def __init__(self, depth: int, width: float, init_cfg: dict | None = None, **kwargs) -> None:
+        super().__init__()
+        self._resnet = dict(depth=depth, width=width, out_indices=(3,), init_cfg=init_cfg, **kwargs)
+        net = SlimmableResNet(**self._resnet)
+        self.layer4 = net.layer4
+        self.out_channels = net.out_channels[-1]
+        self.norm = nn.BatchNorm2d(self.out_channels)
+
+    def init_weights(self) -> None:
+        """Initialise a whole network, which checks and slices its checkpoint, and take its last stage."""
+        net = SlimmableResNet(**self._resnet)
+        net.init_weights()
+        self.layer4.load_state_dict(net.layer4.state_dict())
+        self._is_init = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features of regions (R, C, H, W) to (R, ``out_channels``, H / 2, W / 2)."""
+        return self.norm(self.layer4(x))
