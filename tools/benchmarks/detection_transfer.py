@@ -1,0 +1,63 @@
+"""Does fine-tuning at a width gain from the pretraining? The same detector from it and from random weights, some seeds.
+
+python tools/make_digit_scenes.py data/digit_scenes
+python tools/benchmarks/detection_transfer.py CALIBRATED_CHECKPOINT --width 0.5 --seeds 0 1 2
+
+Runs that are finished are skipped, one that was cut off goes on.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.engine.steps import alone_in, run_step
+
+ROOT = Path(__file__).parents[2]
+CONFIG = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('checkpoint', help='checkpoint of the pretraining, calibrated for the width')
+    parser.add_argument('--config', default=CONFIG, help='detector (default: %(default)s)')
+    parser.add_argument('--width', type=float, default=0.5, help='width (default: %(default)s)')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='seeds (default: 0 1 2)')
+    parser.add_argument('--work-dir', default='work_dirs/detection_transfer', help='where runs go')
+    parser.add_argument('--cfg-options', nargs='+', default=[], help='options for all trainings, as of tools/train.py')
+    return parser.parse_args()
+
+
+def box_ap(folder: Path) -> float:
+    """Box AP (%) of the last evaluation in a work dir."""
+    logs = sorted(folder.glob('*/vis_data/scalars.json'))
+    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+    return 100 * [line['coco/bbox_mAP'] for line in lines if 'coco/bbox_mAP' in line][-1]
+
+
+def main() -> None:
+    args = parse_args()
+    starts = {
+        'pretrained': f'model.backbone.init_cfg.checkpoint={args.checkpoint}',
+        'random weights': 'model.backbone.init_cfg=None',
+    }
+    found: dict[str, list[float]] = {start: [] for start in starts}
+    for seed in args.seeds:
+        for start, option in starts.items():
+            folder = Path(args.work_dir) / f'w{args.width:g}_{start.split()[0]}_seed{seed}'
+            with alone_in(folder) as lock:
+                arguments = [args.config, '--width', args.width, '--work-dir', folder, '--resume', '--cfg-options']
+                run_step(
+                    ROOT / 'tools/train.py', [*arguments, option, f'randomness.seed={seed}', *args.cfg_options], lock
+                )
+            found[start].append(box_ap(folder))
+    print(f'\nBox AP (%) at width {args.width:g}, {args.config}, seeds {args.seeds}')
+    print('| backbone from | each seed | mean | standard deviation |\n|---|---|---|---|')
+    for start, values in found.items():
+        spread = statistics.stdev(values) if len(values) > 1 else float('nan')
+        print(f'| {start} | {" ".join(f"{v:.1f}" for v in values)} | {statistics.mean(values):.1f} | {spread:.1f} |')
+
+
+if __name__ == '__main__':
+    main()
