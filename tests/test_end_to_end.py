@@ -106,9 +106,10 @@ def test_missing_and_cut_off_checkpoints_are_named(calibrated, run_tool, tmp_pat
         run_tool('calibrate_bn', PRETRAIN, short)
 
 
-def test_calibration_of_a_bad_width_writes_nothing(work_dir, run_tool, tmp_path):
-    with pytest.raises(ValueError, match=r'width must be in \(0, 1\], got 1.5'):
+def test_calibration_of_a_bad_width_writes_nothing(work_dir, run_tool, tmp_path, capsys):
+    with pytest.raises(SystemExit):
         run_tool('calibrate_bn', PRETRAIN, work_dir / 'epoch_4.pth', '--widths', 1.5, '--out', tmp_path / 'x.pth')
+    assert 'width must be in (0, 1], got 1.5' in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
