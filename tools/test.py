@@ -1,6 +1,7 @@
 """Evaluate a trained model: a detector or a classifier at a width.
 
 python tools/test.py configs/det/retinanet_r18-fpn_1xb4-10e_digits.py work_dirs/.../epoch_10.pth --width 0.5
+python tools/test.py configs/det/slimmable-retinanet_r50_fpn_1x_coco.py CALIBRATED_CHECKPOINT --widths 1.0 0.5
 """
 
 import argparse
@@ -8,9 +9,11 @@ import functools
 import os.path as osp
 
 from mmengine.config import Config, DictAction
+from mmengine.fileio import dump
 from mmengine.runner import Runner
 
 from us3l_mm.engine import load_config
+from us3l_mm.evaluation.detector_widths import evaluate_widths, widths_table
 
 # By default_scope: visualizer, and the hook that draws with it.
 DRAWING = {
@@ -31,12 +34,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint of a training with this config at this width')
     parser.add_argument('--work-dir', help='where logs go; work_dirs/<name of the config> if not given')
     parser.add_argument('--width', type=float, help='width at which the model was trained, if the config has another')
+    parser.add_argument('--widths', type=float, nargs='+', help='test one detector for all widths at each of these')
     parser.add_argument('--out', type=pickle_file, help='write all predictions to this *.pkl file')
     parser.add_argument('--show-dir', help='write the images with their predictions to this folder')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.widths and (args.width is not None or args.out or args.show_dir):
+        parser.error('--widths goes without --width, --out and --show-dir')
+    return args
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:
@@ -67,9 +74,16 @@ def main() -> None:
     # A net that is loaded in part gives numbers, too.
     runner.load_checkpoint = functools.partial(runner.load_checkpoint, strict=True)
     if args.out is not None:
-        dump = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
-        runner.test_evaluator.metrics.append(runner.build_evaluator(dict(type=dump, out_file_path=args.out)).metrics[0])
-    runner.test()
+        kind = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
+        runner.test_evaluator.metrics.append(runner.build_evaluator(dict(type=kind, out_file_path=args.out)).metrics[0])
+    if not args.widths:
+        runner.test()
+        return
+    rows = evaluate_widths(runner, args.widths)
+    if runner.rank == 0:
+        out = osp.join(cfg.work_dir, 'widths.json')
+        dump(dict(config=args.config, checkpoint=args.checkpoint, widths=rows), out, indent=2)
+        runner.logger.info(f'saved {out}\n{widths_table(rows)}')
 
 
 if __name__ == '__main__':
