@@ -5,6 +5,7 @@ from .algorithms import *  # noqa: F403
 from .backbones import *  # noqa: F403
 from .classifiers import *  # noqa: F403
 from .ddp import US3LDistributedDataParallel
+from .detectors import *  # noqa: F403
 from .group_reg import GroupRegularizer
 from .heads import *  # noqa: F403
 from .losses import *  # noqa: F403

@@ -1,0 +1,30 @@
+"""Faster R-CNN R50-FPN on COCO for all widths at once: sandwich rule, in-place distillation; from US3L weights.
+
+bash tools/dist_train.sh configs/det/slimmable-faster-rcnn_r50_fpn_1x_coco.py 8 \
+    --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT_OF_THE_PRETRAINING
+python tools/calibrate_bn.py configs/det/slimmable-faster-rcnn_r50_fpn_1x_coco.py CHECKPOINT
+python tools/test.py configs/det/slimmable-faster-rcnn_r50_fpn_1x_coco.py CALIBRATED_CHECKPOINT \
+    --widths 1.0 0.75 0.5 0.25
+8 GPUs of 2 images. Result: not run yet.
+"""
+
+_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', '../_base_/models/slimmable_detector.py']
+
+model = dict(
+    **_base_.slimmable_detector,
+    detector='FasterRCNN',
+    backbone=dict(
+        type='us3l_mm.SlimmableResNet',
+        frozen_stages=-1,
+        norm_eval=False,
+        norm_cfg=None,  # slimmable
+        init_cfg=dict(
+            type='Pretrained', checkpoint='work_dirs/r50_8xb256/epoch_100.pth', prefix='backbone.', _delete_=True
+        ),
+    ),
+    neck=dict(conv_cfg=_base_.full_conv),
+)
+# No evaluation while it trains: its batch norms have no statistics before they are calibrated.
+val_dataloader = None
+val_evaluator = None
+val_cfg = None

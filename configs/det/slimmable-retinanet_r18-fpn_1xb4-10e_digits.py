@@ -1,0 +1,26 @@
+"""RetinaNet for all widths at once on digits in photographs; fits a laptop.
+
+python tools/make_digit_scenes.py data/digit_scenes
+python tools/train.py configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py \
+    --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT_OF_THE_PRETRAINING
+python tools/calibrate_bn.py configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py CHECKPOINT
+python tools/test.py configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py CALIBRATED_CHECKPOINT \
+    --widths 1.0 0.75 0.5 0.25
+From random weights: --cfg-options model.backbone.init_cfg=None. Result: not run yet.
+"""
+
+_base_ = './retinanet_r18-fpn_1xb4-10e_digits.py'
+
+model = dict(
+    type='us3l_mm.SlimmableDetector',
+    detector='RetinaNet',
+    backbone=dict(width=None),
+    neck=dict(conv_cfg=dict(type='us3l_mm.SlimmableConv2d', slim_out=False)),  # reads narrow, gives all channels
+    sampler=dict(dynamic=False),  # the sandwich rule from the start
+    distill=dict(feature=0.1, cls=0.1, box=0.1),
+)
+model_wrapper_cfg = dict(_delete_=True, type='us3l_mm.US3LDistributedDataParallel')
+# No evaluation while it trains: its batch norms have no statistics before they are calibrated.
+val_dataloader = None
+val_evaluator = None
+val_cfg = None

@@ -1,0 +1,5 @@
+"""Detectors."""
+
+from .slimmable_detector import SlimmableDetector
+
+__all__ = ['SlimmableDetector']

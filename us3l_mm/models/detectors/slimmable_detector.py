@@ -1,0 +1,230 @@
+"""One detector for all widths."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from mmdet.models import BaseDetector
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from us3l_mm.models.algorithms.multi_width import MultiWidthTraining
+from us3l_mm.registry import MODELS
+from us3l_mm.slim import SlimmableLayer, trace_channels, use_width
+
+from .distillation import box_distance, class_divergence, feature_distance
+
+DISTILL = ('feature', 'cls', 'box')
+
+
+@MODELS.register_module()
+class SlimmableDetector(MultiWidthTraining, BaseDetector):
+    """Any mmdet detector with slimmable backbone and neck, trained at several widths each iteration.
+
+    The instance is a ``SlimmableDetector`` and a detector of the stock class at once, so that configs and
+    checkpoint keys are those of mmdet. Every width takes the detector's own loss; all but the widest also
+    imitate the widest one (in-place distillation).
+
+    Heads are shared by all widths and stay full. A neck with ``conv_cfg=dict(type='us3l_mm.SlimmableConv2d',
+    slim_out=False)`` gives features of full width, which every head reads. Without ``slim_out=False`` the neck
+    gets narrow too, and the head must read fewer channels: a dense head that takes ``conv_cfg`` for all of its
+    first layers, such as RetinaHead, does it by the same type.
+
+    Args:
+        detector (str): Stock detector, such as ``'RetinaNet'``.
+        sampler (dict, optional): Arguments of :class:`us3l_mm.slim.WidthSampler`.
+        distill (dict, optional): Weights of what the narrower widths learn from the widest: ``feature``, see
+            :func:`feature_distance`, ``cls``, :func:`class_divergence`, and ``box``, :func:`box_distance`. The
+            last two compare the outputs of the dense head, the RPN of two-stage detectors, whose RoI head takes
+            its own loss only. Defaults to None: no distillation.
+        group_reg (dict, optional): As for :class:`US3L`.
+        update (str): As for :class:`US3L`. Defaults to ``'accumulate'``.
+        by_epoch (bool): As for :class:`US3L`.
+        **kwargs: As for the stock detector.
+
+    Raises:
+        ValueError: If an option is not one of those named, backbone or neck cannot run at the lowest width, the
+            heads cannot read a narrow neck or have batch norm, or there are no class outputs to distil.
+
+    Source: Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019 (sandwich
+    rule, in-place distillation); :mod:`us3l_mm.models.detectors.distillation` for what is imitated.
+    """
+
+    def __new__(cls, *args, detector: str | type | None = None, **kwargs) -> 'SlimmableDetector':
+        """Instance of a class that also derives from the stock ``detector``."""
+        if cls is SlimmableDetector:  # not so for a copy of an instance
+            cls = type(cls.__name__, (cls, _stock_class(detector)), {'__module__': __name__})
+        return super().__new__(cls)
+
+    def __init__(
+        self,
+        detector: str,
+        sampler: dict | None = None,
+        distill: dict[str, float] | None = None,
+        group_reg: dict | None = None,
+        update: str = 'accumulate',
+        by_epoch: bool = True,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.distill = {name: weight for name, weight in (distill or {}).items() if weight}
+        self.set_training(sampler, group_reg, update, by_epoch)
+        self._check_parts()
+
+    @property
+    def dense_head(self) -> nn.Module | None:
+        """Head that predicts at every position: the RPN of two-stage detectors."""
+        return getattr(self, 'rpn_head', getattr(self, 'bbox_head', None))
+
+    def slimmable_part(self) -> nn.Module:
+        """Backbone and neck, in a row."""
+        return nn.Sequential(self.backbone, *([self.neck] if self.with_neck else []))
+
+    def loss(self, inputs: Tensor, data_samples: list, target: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Loss at the width now in force.
+
+        Args:
+            inputs (Tensor): Images of shape (N, 3, H, W).
+            data_samples (list[DetDataSample]): With ``gt_instances``.
+            target (dict, optional): ``outputs`` of the widest, to imitate.
+
+        Returns:
+            dict: ``loss``, a scalar, and ``outputs``, without gradient: ``features`` of each level, outputs of
+            the dense ``head`` and the single ``losses`` by name.
+        """
+        with ExitStack() as stack:
+            features = stack.enter_context(_recorded(self.neck if self.with_neck else self.backbone))
+            head = stack.enter_context(_recorded(self.dense_head))
+            loss, losses = self.parse_losses(super().loss(inputs, data_samples))
+        found = dict(features=features, head=head)
+        if target is not None:
+            loss = loss + sum(weight * self._distance(name, found, target) for name, weight in self.distill.items())
+        return dict(loss=loss, outputs=_detached({**found, 'losses': dict(losses)}))
+
+    def loss_arguments(self, inputs: Tensor, width: float, narrower: bool, memory: dict) -> dict:
+        """Outputs of the widest, where they are to be imitated."""
+        return dict(target=memory['widest'] if narrower and self.distill else None)
+
+    def extra_logs(self, outputs: dict[str, Any]) -> dict[str, Tensor]:
+        """The single losses of the widest width."""
+        return {f'{name}_widest': value for name, value in outputs['losses'].items() if name != 'loss'}
+
+    def dense(self, width: float, with_statistics: bool = True) -> BaseDetector:
+        """The stock detector, without any slimmable layer, that this one is at ``width``, of its own memory.
+
+        Args:
+            width (float): Width multiplier, in (0, 1].
+            with_statistics (bool): Whether batch norms take the calibrated statistics of that width.
+
+        Raises:
+            RuntimeError: If ``with_statistics`` and the width is not calibrated.
+        """
+        part = self.slimmable_part()
+        channels, features = trace_channels(part, width)
+        traced = [(part, channels)]
+        if _is_slimmable(self.dense_head):
+            head = _SameLevels(self.dense_head, len(features))
+            traced.append((head, trace_channels(head, 1.0, features[0])[0]))
+        memo = {}  # what a copy takes in place of slimmable layers
+        with use_width(part, width):
+            for net, channels in traced:
+                for name, in_channels in channels.items():
+                    layer = net.get_submodule(name)
+                    memo[id(layer)] = layer.dense(in_channels, with_statistics)
+        plain = copy.deepcopy(self, memo)
+        plain.__class__ = type(self).__bases__[1]
+        return plain
+
+    def _distance(self, name: str, found: dict[str, Any], target: dict[str, Any]) -> Tensor:
+        """One of :data:`DISTILL`."""
+        if name == 'feature':
+            return feature_distance(found['features'], target['features'])
+        if name == 'cls':
+            return class_divergence(found['head'][0], target['head'][0])
+        classes = self.dense_head.cls_out_channels
+        return box_distance(found['head'][1], target['head'][1], target['head'][0], classes)
+
+    def _check_parts(self) -> None:
+        """Raise ValueError where training would go wrong, or fail in the middle of a forward pass."""
+        kind, head = type(self).__bases__[1].__name__, self.dense_head
+        if not self.distill.keys() <= set(DISTILL):
+            raise ValueError(f'distill must give weights of {DISTILL}, got {self.distill}')
+        if self.distill.keys() & {'cls', 'box'} and not (
+            isinstance(head, BaseDenseHead) and getattr(head, 'use_sigmoid_cls', False)
+        ):
+            raise ValueError(
+                f'distill compares class and box outputs of dense heads with sigmoid class scores, which '
+                f'{type(head).__name__} of {kind} is not; give a weight to `feature` only'
+            )
+        part = self.slimmable_part()
+        if not _is_slimmable(self.backbone):
+            raise ValueError(
+                f'the backbone of {kind}, {type(self.backbone).__name__}, has no slimmable layer; use one such as '
+                "'us3l_mm.SlimmableResNet', with width=None"
+            )
+        norms = set(self.modules()) - set(part.modules())
+        if any(isinstance(layer, _BatchNorm) for layer in norms):
+            raise ValueError(
+                f'batch norm in the heads of {kind} would mix the statistics of different widths; use '
+                "norm_cfg=dict(type='GN', num_groups=32), or none"
+            )
+        channels = [
+            [level.size(1) for level in trace_channels(part, width)[1]] for width in (1.0, self.sampler.width_range[0])
+        ]
+        if channels[0] != channels[1] and (hasattr(self, 'roi_head') or not _is_slimmable(head)):
+            raise ValueError(
+                f'the heads of {kind} read {channels[0]} channels, but get {channels[1]} at width '
+                f"{self.sampler.width_range[0]:g}. Give the neck conv_cfg=dict(type='us3l_mm.SlimmableConv2d', "
+                'slim_out=False) or, if it is a one-stage detector whose bbox_head takes conv_cfg, that one the same'
+            )
+
+
+class _SameLevels(nn.Module):
+    """A dense head as a network of one input, which stands for every level."""
+
+    def __init__(self, head: nn.Module, num_levels: int) -> None:
+        super().__init__()
+        self.head = head
+        self.num_levels = num_levels
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head((x,) * self.num_levels)
+
+
+def _stock_class(detector: str | type | None) -> type:
+    """Class of mmdet that ``detector`` names, also without the scope where that is the default."""
+    found = detector
+    if isinstance(detector, str):
+        with MODELS.switch_scope_and_registry(None) as registry:
+            found = registry.get(detector) or registry.get(f'mmdet.{detector}')
+    if not (isinstance(found, type) and issubclass(found, BaseDetector)):
+        raise ValueError(f"detector must name a detector of mmdet, such as 'RetinaNet', got {detector!r}")
+    return found
+
+
+def _is_slimmable(module: nn.Module | None) -> bool:
+    return module is not None and any(isinstance(layer, SlimmableLayer) for layer in module.modules())
+
+
+@contextmanager
+def _recorded(module: nn.Module | None) -> Iterator[list]:
+    """List that gets what ``module`` returns inside the block: a detector's loss keeps it to itself."""
+    found: list = []
+    handles = [] if module is None else [module.register_forward_hook(lambda _, __, output: found.extend(output))]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _detached(node: Any) -> Any:
+    """Tensors of dicts and lists, without gradient; what is no tensor stays."""
+    if isinstance(node, dict):
+        return {name: _detached(item) for name, item in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_detached(item) for item in node]
+    return node.detach() if isinstance(node, torch.Tensor) else node
