@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
+from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
+from mmengine.utils import ManagerMixin
 
 import us3l_mm  # noqa: F401  before anything imports mmcv.ops
 
@@ -19,11 +19,16 @@ ROOT = Path(__file__).parents[1]
 # so that it holds for fixtures of a wider scope too.
 torch.set_num_threads(1)
 
-_GLOBALS = (DefaultScope, MessageHub, MMLogger, Visualizer)
+
+def _managers(cls=ManagerMixin):
+    """Classes with global instances of their own: loggers, and each class of visualizers, among others."""
+    yield cls
+    for sub in cls.__subclasses__():
+        yield from _managers(sub)
 
 
 def _forget_instances():
-    for manager in _GLOBALS:
+    for manager in _managers():
         manager._instance_dict.clear()
 
 
