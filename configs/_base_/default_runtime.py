@@ -2,6 +2,7 @@
 
 default_scope = 'mmpretrain'
 default_hooks = dict(
+    runtime_info=dict(type='us3l_mm.DeferredRuntimeInfoHook'),  # no value is read from the GPU between two logs
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),

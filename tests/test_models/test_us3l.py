@@ -14,6 +14,7 @@ from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import OptimWrapper
 from mmpretrain.models.backbones.resnet import BasicBlock
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from us3l_mm.models import US3L, MomentumTeacher, SlimmableResNet_CIFAR
 from us3l_mm.models.algorithms.us3l import feature_std
@@ -295,6 +296,7 @@ def test_iterations_equal_the_reference(task, set_time):
     sampler = options.pop('sampler', {})
     model = make_model(case, sampler=sampler, **options)
     reference = Reference(model, case, **options)
+    model.log_interval = 1
     optimizer = make_optimizer(model)
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     trained = []
@@ -479,9 +481,44 @@ def test_momentum_out_of_range_is_refused(momentum):
 # What is logged
 
 
+def test_penalty_is_logged_every_few_iterations_and_applied_in_all(set_time):
+    """At 1 and at 3 no line is written, but weights without gradient of the loss shrink all the same."""
+    models = [make_model(ABLATIONS[13], group_reg=group_reg) for group_reg in (False, True)]
+    for iteration, views in enumerate(make_views(4)):
+        set_time(iteration, 8, 3, 4)
+        for model in models:
+            model.log_interval = 2
+            logs = model.train_step(dict(inputs=views), make_optimizer(model))
+            assert ('group_reg' in logs) == (model is models[1] and iteration % 2 == 0)
+        norms = [sum(p.square().sum() for p in model.backbone.parameters()).item() for model in models]
+        assert norms[1] < norms[0]
+
+
+class NoReading(TorchDispatchMode):
+    """Raises where a value is read from the device, which would make the CPU wait for a GPU."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default):
+            raise AssertionError(f'{func} reads a value')
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('number', [4, 13, 17])
+def test_no_value_is_read_during_a_step(number, set_time):
+    model = make_model(ABLATIONS[number])
+    optimizer = make_optimizer(model)
+    with NoReading(), pytest.raises(AssertionError, match='reads a value'):
+        torch.ones(1).item()
+    for iteration, views in enumerate(make_views(2)):
+        set_time(iteration, 8, 3, 4)
+        with NoReading():
+            model.train_step(dict(inputs=views), optimizer)
+
+
 @pytest.mark.parametrize('num_widths, roles', [(2, {'widest', 'narrowest'}), (4, {'widest', 'narrowest', 'random'})])
 def test_logged_values(num_widths, roles, set_time):
     model = make_model(ABLATIONS[13], sampler=dict(num_widths=num_widths))
+    model.log_interval = 3
     set_time(9, 12, 3, 4)
     logs = model.train_step(dict(inputs=make_views(1)[0]), make_optimizer(model))
     expected = {'loss', 'feature_std', 'group_reg'} | {f'{what}_{role}' for what in ('loss', 'width') for role in roles}
@@ -679,6 +716,7 @@ def test_bfloat16_autocast_stays_close_to_float32(number, set_time):
         kinds = set()
         model.neck.fc1.register_forward_hook(lambda _, x, y, kinds=kinds: kinds.add(y.dtype))
         views = make_views(1, n=16, dtype=torch.float32)[0]
+        model.log_interval = 1
         logs.append(model.train_step(dict(inputs=views), make_optimizer(model, wrapper)))
         assert kinds == {torch.float32 if wrapper is OptimWrapper else torch.bfloat16}
         assert all(p.dtype == torch.float32 and p.isfinite().all() for p in model.parameters())

@@ -84,6 +84,28 @@ def test_widths_between_are_uniform():
     assert np.abs(counts - 600).max() < 5 * (3000 * 0.2 * 0.8) ** 0.5
 
 
+@pytest.mark.parametrize('sandwich', [True, False])
+@pytest.mark.parametrize('epoch, low', [(100, 0.75), (200, 0.5), (399, 0.25)])
+def test_width_step_draws_from_a_grid_all_of_it_alike(epoch, low, sandwich):
+    sampler = WidthSampler(width_step=0.05, sandwich=sandwich)
+    grid = [round(1 - 0.05 * k, 2) for k in range(round((1 - low) / 0.05) + 1)]
+    draws = [sampler(iteration, epoch, 400) for iteration in range(2000)]
+    assert all(len(set(widths)) == 3 and set(widths) <= set(grid) for widths in draws)
+    if sandwich:
+        assert all((widths[0], widths[-1]) == (1.0, low) for widths in draws)
+        draws, grid = [widths[1:-1] for widths in draws], grid[1:-1]
+    counts = np.array([sum(width in widths for widths in draws) for width in grid])
+    share = len(draws[0]) / len(grid)
+    assert np.abs(counts - 2000 * share).max() < 5 * (2000 * share * (1 - share)) ** 0.5 + 1e-9
+
+
+def test_width_step_that_meets_the_lowest_width_from_above_keeps_it():
+    """0.3 is no multiple of 0.25 below 1.0: it is trained all the same, and so are 0.75 and 0.5."""
+    sampler = WidthSampler((0.3, 1.0), dynamic=False, width_step=0.25)
+    seen = {width for iteration in range(50) for width in sampler(iteration, 0, 1)}
+    assert seen == {1.0, 0.75, 0.5, 0.3}
+
+
 def test_one_width_without_sandwich():
     widths = WidthSampler(num_widths=1, dynamic=False, sandwich=False)(5, 0, 1)
     assert len(widths) == 1 and 0.25 <= widths[0] <= 1.0
@@ -153,6 +175,10 @@ def test_slow_start_trains_the_full_width_only_until_its_time(slow_start, first,
         (dict(widths=()), 'widths must name at least one width and none twice'),
         (dict(widths=(0.5, 0.5)), 'widths must name at least one width and none twice'),
         (dict(widths=(0.5, 1.5)), r'width must be in \(0, 1\], got 1.5'),
+        (dict(width_step=0.0), 'width_step must be positive'),
+        (dict(width_step=0.1, widths=(1.0, 0.5)), 'width_step must be positive and goes without a list of widths'),
+        (dict(width_step=0.25), r'width_step=0.25 leaves 2 widths from 0.75 to 1, where num_widths=3 are drawn'),
+        (dict(width_step=0.1, num_widths=9, dynamic=False, sandwich=False, width_range=(0.5, 1.0)), 'leaves 6 widths'),
         (dict(slow_start=1.0), r'slow_start must be in \[0, 1\), got 1.0'),
     ],
 )

@@ -8,6 +8,7 @@ from mmpretrain.models.utils import LayerNorm2d
 from torch import nn
 
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d, SlimmableLayer, SlimmableLinear, use_width
+from us3l_mm.slim.scope import switch_layers
 
 
 def make_net():
@@ -33,6 +34,40 @@ def test_only_slimmable_layers_are_touched():
     with use_width(net, 0.5):
         assert widths_of(net) == [0.5, 0.5, 'mine', 0.5]
     assert 'width' not in net.__dict__
+
+
+@pytest.mark.parametrize('width', [1.0, 0.5, 0.25])
+def test_shared_weights_change_neither_outputs_nor_gradients(width):
+    net = make_net().double().to(memory_format=torch.channels_last)
+    layers = [layer for layer in net.modules() if isinstance(layer, SlimmableLayer)]
+    views = [torch.randn(2, 3, 8, 8, dtype=torch.float64) for _ in range(2)]
+    found = []
+    for share in (False, True):
+        net.zero_grad()
+        with switch_layers(layers, [width] * len(layers), share=share):
+            with torch.no_grad():
+                net(views[0])  # what it slices must not stand in the way of gradients
+            outputs = [net(view) for view in views]
+            sum((i + 1) * output.square().sum() for i, output in enumerate(outputs)).backward()
+        found.append((outputs, [parameter.grad for parameter in net.parameters()]))
+    for plain, shared in zip(*found):
+        for a, b in zip(plain, shared):
+            torch.testing.assert_close(b, a, rtol=1e-12, atol=1e-12)
+
+
+def test_weights_are_sliced_once_in_a_block_that_shares_and_anew_in_the_next():
+    conv = SlimmableConv2d(4, 16, 1)
+    with switch_layers([conv], [0.5], share=True):
+        weight = conv.active(4)[0]
+        assert conv.active(4)[0] is weight and weight.shape[0] == 8 and weight.is_contiguous()
+        with use_width(conv, 1.0):
+            assert conv.active(4)[0].shape[0] == 16
+        assert conv.active(3)[0].shape[:2] == (8, 3)
+    assert conv.shared is None
+    with torch.no_grad():
+        conv.weight.add_(1)
+    with switch_layers([conv], [0.5], share=True):
+        torch.testing.assert_close(conv.active(4)[0], conv.weight[:8])
 
 
 def test_scopes_nest():

@@ -1,7 +1,8 @@
 """Hooks, data-loading functions and what the tools share."""
 
+from .deferred_log_hook import DeferredRuntimeInfoHook
 from .load_config import load_config
 from .seed_hook import EpochSeedHook, seed_worker
 from .set_width import set_width
 
-__all__ = ['EpochSeedHook', 'load_config', 'seed_worker', 'set_width']
+__all__ = ['DeferredRuntimeInfoHook', 'EpochSeedHook', 'load_config', 'seed_worker', 'set_width']

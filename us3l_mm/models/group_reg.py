@@ -69,30 +69,35 @@ class GroupRegularizer:
             self._groups[key] = index.reshape(-1, *[1] * (dims - 1))
         return self._groups[key]
 
+    def _factors(self, parameters: Sequence[nn.Parameter], progress: float) -> list[Tensor]:
+        """Twice the coefficient of each output or input; the derivative of the penalty is this times the weight."""
+        slope = self.slope(progress)
+        groups = [self._group(parameter) for parameter in parameters]
+        distinct = {id(group): group for group in groups}  # one for each size
+        factors = {key: 2 * self.coefficient * (1 - slope * group) for key, group in distinct.items()}
+        return [factors[id(group)] for group in groups]
+
     @torch.no_grad()
-    def add_gradient(self, parameters: Sequence[nn.Parameter], progress: float, scale: Tensor | None = None) -> Tensor:
+    def penalty(self, parameters: Sequence[nn.Parameter], progress: float) -> Tensor:
+        """What the regularisation adds to the loss, a scalar; arguments as for :meth:`add_gradient`."""
+        factors = self._factors(parameters, progress)
+        return 0.5 * torch.stack([(f * p.square()).sum() for f, p in zip(factors, parameters)]).sum()
+
+    @torch.no_grad()
+    def add_gradient(self, parameters: Sequence[nn.Parameter], progress: float, scale: Tensor | None = None) -> None:
         """Add the gradient of the penalty to ``.grad``.
 
         Args:
             parameters (Sequence[nn.Parameter]): Parameters to penalise, in full, whatever the width.
             progress (float): Fraction of training done.
             scale (Tensor, optional): Loss scale that the gradients carry under float16 training.
-
-        Returns:
-            Tensor: The penalty, a scalar, not scaled.
         """
-        slope = self.slope(progress)
-        groups = [self._group(parameter) for parameter in parameters]
-        distinct = {id(group): group for group in groups}  # one for each size
-        factors = {key: 2 * self.coefficient * (1 - slope * group) for key, group in distinct.items()}
-        terms = torch._foreach_mul(list(parameters), [factors[id(group)] for group in groups])
-        penalty = 0.5 * torch.stack([(t * p).sum() for t, p in zip(terms, parameters)]).sum()
+        factors = self._factors(parameters, progress)
         if scale is not None:
-            terms = [term * scale for term in terms]
-        known = [(p.grad, term) for p, term in zip(parameters, terms) if p.grad is not None]
-        for parameter, term in zip(parameters, terms):
+            factors = torch._foreach_mul(factors, scale)
+        known = [(p.grad, p, factor) for p, factor in zip(parameters, factors) if p.grad is not None]
+        for parameter, factor in zip(parameters, factors):
             if parameter.grad is None:
-                parameter.grad = term
+                parameter.grad = factor * parameter
         if known:
-            torch._foreach_add_(*map(list, zip(*known)))
-        return penalty
+            torch._foreach_addcmul_(*map(list, zip(*known)))

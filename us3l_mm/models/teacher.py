@@ -53,7 +53,8 @@ class MomentumTeacher(nn.Module):
         online = [*backbone.parameters(), *neck.parameters()]
         torch._foreach_lerp_(list(self.parameters()), online, 1 - momentum)
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Embed images (N, 3, H, W) as (N, D)."""
-        return self.neck(self.backbone(x))[0]
+        """Embed images (N, 3, H, W) as (N, D), without gradient."""
+        with torch.inference_mode():
+            embedding = self.neck(self.backbone(x))[0]
+        return embedding.clone()  # a loss may keep it for its backward, which tensors of inference mode refuse

@@ -33,12 +33,28 @@ class SlimmableLayer:
     Attributes:
         width (float): Width multiplier now in force.
         mixed (Mapping[str, float], optional): Widths of the parts of the network, if they differ.
+        shared (dict, optional): Sliced weights that all calls of one scope share; see ``switch_layers``.
         channel_axis (int): Axis of the input that holds its channels.
     """
 
     width: float = 1.0
     mixed: Mapping[str, float] | None = None
+    shared: dict | None = None
     channel_axis: int = 1
+
+    def sliced(self, outputs: int, inputs: int) -> Tensor:
+        """Weight of the first ``outputs`` and ``inputs`` channels.
+
+        Where calls share it, it is a dense copy: a convolution lays a strided weight out anew at each call, and
+        the backward of each slice fills a gradient of full size.
+        """
+        if self.shared is None:
+            return self.weight[:outputs, :inputs]
+        key = (outputs, inputs, torch.is_grad_enabled())
+        if key not in self.shared:
+            weight = self.weight[:outputs, :inputs]
+            self.shared[key] = weight if weight.shape == self.weight.shape else weight.clone()
+        return self.shared[key]
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.Module:
         """The plain layer that this one is at ``self.width`` for an input of ``in_channels``, of its own memory.
@@ -121,7 +137,7 @@ class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
         elif self.slim_out:
             out_channels = slim_channels(self.out_channels, self.width, self.ratio, self.rounding)
         bias = None if self.bias is None else self.bias[:out_channels]
-        return self.weight[:out_channels, :in_channels], bias, groups
+        return self.sliced(out_channels, in_channels), bias, groups
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) to (N, c(width), H', W')."""
@@ -173,7 +189,7 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
         if self.slim_in:
             in_features = min(in_features, slim_channels(self.in_features, self.width))
         out_features = slim_channels(self.out_features, self.width) if self.slim_out else self.out_features
-        return self.weight[:out_features, :in_features], None if self.bias is None else self.bias[:out_features]
+        return self.sliced(out_features, in_features), None if self.bias is None else self.bias[:out_features]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., C_in) to (..., out_features), or to (..., c(width)) with ``slim_out``."""

@@ -1,5 +1,6 @@
 """Which widths an iteration trains."""
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -25,6 +26,9 @@ class WidthSampler:
             ``num_widths`` and ``sandwich``. Defaults to None.
         slow_start (float): Fraction of training, in [0, 1), during which only the full width is trained.
             Defaults to 0.
+        width_step (float, optional): Widths between the lowest and the highest are the highest less a multiple of
+            this, so that there are few of them and ``torch.compile`` can use each graph again. Defaults to None:
+            any number between.
 
     Raises:
         TypeError: If a width is not a number.
@@ -45,6 +49,7 @@ class WidthSampler:
         seed: int = 0,
         widths: Sequence[float] | None = None,
         slow_start: float = 0.0,
+        width_step: float | None = None,
     ) -> None:
         self.widths = None if widths is None else sorted(map(check_width, widths), reverse=True)
         if self.widths is not None:
@@ -68,6 +73,29 @@ class WidthSampler:
         self.sandwich = sandwich
         self.seed = seed
         self.slow_start = slow_start
+        self.width_step = width_step
+        if width_step is not None:
+            self._check_step()
+
+    def _check_step(self) -> None:
+        """Raise ValueError if there are fewer widths to draw from than are to be drawn."""
+        low, high = self.width_range
+        if self.dynamic:
+            low = high - (high - low) / (self.num_stages - 1)  # of the first stage with narrow ones
+        if self.width_step <= 0 or self.widths is not None:
+            raise ValueError(f'width_step must be positive and goes without a list of widths, got {self.width_step}')
+        count = len(self._between(low)) + 2
+        if low < high and count < self.num_widths:
+            raise ValueError(
+                f'width_step={self.width_step} leaves {count} widths from {low:g} to {high:g}, where num_widths='
+                f'{self.num_widths} are drawn; make it smaller'
+            )
+
+    def _between(self, low: float) -> list[float]:
+        """Widths between ``low`` and the highest that ``width_step`` allows."""
+        high = self.width_range[1]
+        steps = math.ceil((high - low) / self.width_step - 1e-9)
+        return [round(high - k * self.width_step, 9) for k in range(1, steps)]
 
     def lowest(self, epoch: int, max_epochs: int) -> float:
         """Lowest width trained in ``epoch`` (counted from 0) of ``max_epochs``.
@@ -101,6 +129,9 @@ class WidthSampler:
             return [high]
         draw = random.Random(f'{self.seed}/{iteration}')  # a string seed is hashed the same everywhere
         widths = {high, low} if self.sandwich else set()
+        if self.width_step is not None:
+            grid = self._between(low) if self.sandwich else [high, *self._between(low), low]
+            widths.update(draw.sample(grid, self.num_widths - len(widths)))
         while len(widths) < self.num_widths:
             widths.add(draw.uniform(low, high))
         return sorted(widths, reverse=True)

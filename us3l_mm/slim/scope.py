@@ -59,6 +59,33 @@ def _widths_of_layers(module: nn.Module, names: Sequence[str], parts: Mapping[st
 
 
 @contextmanager
+def switch_layers(
+    layers: Sequence[SlimmableLayer],
+    widths: Sequence[float],
+    mixed: Mapping[str, float] | None = None,
+    share: bool = False,
+) -> Iterator[None]:
+    """:func:`use_width` without its checks, for layers that were found and checked before.
+
+    Args:
+        layers (Sequence[SlimmableLayer]): Layers to switch.
+        widths (Sequence[float]): Width of each.
+        mixed (Mapping[str, float], optional): Widths of the parts of the network, if they differ.
+        share (bool): Whether all forward passes in the block share one copy of each sliced weight, which costs
+            less where there are several. Weights must not change in the block.
+    """
+    before = [(layer.width, layer.mixed, layer.shared) for layer in layers]
+    try:
+        for layer, width in zip(layers, widths):
+            layer.width, layer.mixed = width, mixed
+            layer.shared = {} if share else layer.shared
+        yield
+    finally:
+        for layer, old in zip(layers, before):
+            layer.width, layer.mixed, layer.shared = old
+
+
+@contextmanager
 def _switched(module: nn.Module, width: float | Mapping[str, float]) -> Iterator[None]:
     """Set the widths of the layers for a block; see :func:`use_width`."""
     named, rigid = _find_layers(module)
@@ -80,15 +107,8 @@ def _switched(module: nn.Module, width: float | Mapping[str, float]) -> Iterator
             "conv_cfg=dict(type='us3l_mm.SlimmableConv2d'), norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d'), or "
             'give use_width the slimmable part alone'
         )
-    mixed = width if len(set(widths)) > 1 else None
-    before = [(layer.width, layer.mixed) for layer in layers]
-    try:
-        for layer, own in zip(layers, widths):
-            layer.width, layer.mixed = own, mixed
+    with switch_layers(layers, widths, mixed=width if len(set(widths)) > 1 else None):
         yield
-    finally:
-        for layer, old in zip(layers, before):
-            layer.width, layer.mixed = old
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from us3l_mm.models.group_reg import GroupRegularizer
-from us3l_mm.slim import WidthSampler, trace_channels, use_width
+from us3l_mm.slim import SlimmableLayer, WidthSampler, trace_channels
+from us3l_mm.slim.scope import switch_layers
 
 
 class MultiWidthTraining:
@@ -18,7 +19,13 @@ class MultiWidthTraining:
     Put it before a model of mmengine and call :meth:`set_training` in the constructor. The model says by three
     methods what it trains: :meth:`start_iteration`, :meth:`loss_arguments` and ``loss``, which returns at
     least ``loss``, a scalar, and ``outputs``, what narrower widths may need of the widest.
+
+    Attributes:
+        log_interval (int): Iterations from one penalty of the group regularisation in the log to the next: it
+            takes a pass over all weights, which training does not need.
     """
+
+    log_interval = 50
 
     def set_training(self, sampler: dict | None, group_reg: dict | None, update: str, by_epoch: bool) -> None:
         """Set the widths, the regularisation and the update rule; arguments as for :class:`US3L`.
@@ -113,23 +120,29 @@ class MultiWidthTraining:
         iteration, max_iters, epoch, max_epochs = self._time()
         widths = self.sampler(iteration, epoch, max_epochs)
         memory = self.start_iteration(batch, iteration / max_iters)
+        layers = [layer for layer in self.slimmable_part().modules() if isinstance(layer, SlimmableLayer)]
         losses, logs = [], {}
         for index, width in enumerate(widths):
             last = index == len(widths) - 1
             updates = last or self.update == 'per_width'
             sync = nullcontext() if updates or model is self else model.no_sync()
-            with sync, use_width(self.slimmable_part(), width):
+            with sync, switch_layers(layers, [width] * len(layers), share=True):
                 with optim_wrapper.optim_context(model):
                     arguments = self.loss_arguments(batch['inputs'], width, index > 0, memory)
                     outputs = model(batch['inputs'], batch.get('data_samples'), mode='loss', in_step=True, **arguments)
-                optim_wrapper.backward(outputs['loss'])  # in the scope: checkpointing runs the forward again
+                optim_wrapper.backward(outputs['loss'])  # in the block: checkpointing runs the forward again
             losses.append(outputs['loss'].detach())
             if index == 0:
                 memory['widest'] = outputs['outputs']
                 logs.update(self.extra_logs(outputs['outputs']))
             if updates:
                 if self.group_reg is not None:
-                    logs.setdefault('group_reg', self._add_penalty(optim_wrapper, iteration / max_iters, width))
+                    parameters = [p for part in self.penalised(width) for p in part.parameters() if p.requires_grad]
+                    if iteration % self.log_interval == 0:
+                        logs.setdefault('group_reg', self.group_reg.penalty(parameters, iteration / max_iters))
+                    scaler = getattr(optim_wrapper, 'loss_scaler', None)
+                    scale = None if scaler is None else scaler.scale(parameters[0].new_ones(()))
+                    self.group_reg.add_gradient(parameters, iteration / max_iters, scale)
                 optim_wrapper.step()
                 optim_wrapper.zero_grad()
         return {**_by_role(widths, losses), **logs}
@@ -145,12 +158,6 @@ class MultiWidthTraining:
                 f'{names[values.index(None)]!r}; train it by a Runner'
             )
         return values
-
-    def _add_penalty(self, optim_wrapper: OptimWrapper, progress: float, width: float) -> Tensor:
-        parameters = [p for part in self.penalised(width) for p in part.parameters() if p.requires_grad]
-        scaler = getattr(optim_wrapper, 'loss_scaler', None)
-        scale = None if scaler is None else scaler.scale(parameters[0].new_ones(()))
-        return self.group_reg.add_gradient(parameters, progress, scale)
 
 
 def _by_role(widths: list[float], losses: list[Tensor]) -> dict[str, Any]:

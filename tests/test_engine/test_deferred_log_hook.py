@@ -1,0 +1,116 @@
+"""Log and checkpoints hold what mmengine's own hook would have written; values are read where they are logged."""
+
+import json
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+
+import us3l_mm  # noqa: F401
+
+BATCHES, EPOCHS = 7, 3
+
+
+class Model(BaseModel):
+    """Its outputs are tensors and numbers; one of them appears in some iterations only."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2))
+        self.count = 0
+
+    def forward(self, *args, **kwargs):
+        raise NotImplementedError
+
+    def train_step(self, data, optim_wrapper):
+        self.count += 1
+        logs = dict(
+            loss=(self.weight * torch.stack(data)).sum().square(),
+            width=0.5 + self.count,
+            whole=torch.tensor(self.count),
+        )
+        if self.count % 4 == 1:
+            logs['rare'] = torch.tensor(10.0 * self.count)
+        optim_wrapper.update_params(logs['loss'])
+        return logs
+
+
+class Watch(Hook):
+    """Notes after which iterations the message hub knew all losses."""
+
+    def __init__(self):
+        self.complete = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        losses = runner.message_hub.log_scalars.get('train/loss')
+        if losses is not None and len(losses.data[0]) == runner.iter + 1:
+            self.complete.append(runner.iter)
+
+
+class SaveAt(Hook):
+    """Saves a checkpoint after one iteration."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == self.iteration:
+            runner.save_checkpoint(runner.work_dir, 'middle.pth')
+
+
+def train(work_dir, hook, interval, hooks=()):
+    MessageHub._instance_dict.clear()
+    torch.manual_seed(0)
+    watch = Watch()
+    runner = Runner(
+        Model(),
+        str(work_dir),
+        train_dataloader=dict(
+            dataset=torch.randn(BATCHES, 2, dtype=torch.float32),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            batch_size=1,
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=EPOCHS),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        default_hooks=dict(runtime_info=dict(type=hook), logger=dict(type='LoggerHook', interval=interval)),
+        custom_hooks=[watch, *hooks],
+        experiment_name=work_dir.name,
+        visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
+    )
+    runner.train()
+    return runner, watch
+
+
+def log_of(runner, work_dir):
+    file = next(work_dir.glob('*/vis_data/scalars.json'))
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [{key: line[key] for key in ('loss', 'width', 'whole', 'rare', 'step') if key in line} for line in lines]
+
+
+@pytest.mark.parametrize('interval', [1, 3, 7, 50])
+def test_log_and_hub_equal_those_of_mmengine(tmp_path, interval):
+    found = []
+    for hook in ('RuntimeInfoHook', 'us3l_mm.DeferredRuntimeInfoHook'):
+        work_dir = tmp_path / hook
+        runner, _ = train(work_dir, hook, interval)
+        scalars = runner.message_hub.log_scalars
+        history = {name: scalars[f'train/{name}'].data[0].tolist() for name in ('loss', 'width', 'whole', 'rare')}
+        found.append((log_of(runner, work_dir), history))
+    assert found[0] == found[1]
+    assert len(found[0][1]['loss']) == BATCHES * EPOCHS
+    assert len(found[0][1]['rare']) < BATCHES * EPOCHS
+
+
+def test_values_are_handed_on_where_they_are_logged(tmp_path):
+    _, watch = train(tmp_path / 'run', 'us3l_mm.DeferredRuntimeInfoHook', 3)
+    assert watch.complete == [2, 5, 6, 9, 12, 13, 16, 19, 20]  # each third of an epoch, and its end
+
+
+def test_checkpoint_in_the_middle_of_an_interval_has_all_values(tmp_path):
+    runner, _ = train(tmp_path / 'run', 'us3l_mm.DeferredRuntimeInfoHook', 5, hooks=[SaveAt(8)])
+    saved = torch.load(tmp_path / 'run' / 'middle.pth', weights_only=False)['message_hub']['log_scalars']
+    whole = runner.message_hub.log_scalars['train/loss'].data[0].tolist()
+    assert saved['train/loss'].data[0].tolist() == whole[:9]

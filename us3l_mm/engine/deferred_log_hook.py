@@ -1,0 +1,51 @@
+"""Logged values stay on the device until somebody reads them."""
+
+from typing import Any
+
+import torch
+from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.runner import Runner
+
+from us3l_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class DeferredRuntimeInfoHook(RuntimeInfoHook):
+    """mmengine's ``RuntimeInfoHook``, which reads the outputs of training only where ``LoggerHook`` logs them.
+
+    To read a value makes the CPU wait until the GPU has computed it; mmengine's own hook reads each one at each
+    iteration. All values that wait are read in one transfer. What the log, the message hub and checkpoints hold
+    is the same. Set it by ``default_hooks = dict(runtime_info=dict(type='us3l_mm.DeferredRuntimeInfoHook'))``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[dict[str, Any]] = []
+        self._interval = 1
+
+    def before_train(self, runner: Runner) -> None:
+        """Find out when the log is written."""
+        super().before_train(runner)
+        self._interval = min((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), default=1)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Keep the outputs of an iteration; hand them on where they are logged."""
+        self._waiting.append(outputs or {})
+        last = self.end_of_epoch(runner.train_dataloader, batch_idx) or self.is_last_train_iter(runner)
+        if last or self.every_n_inner_iters(batch_idx, self._interval):
+            self._hand_on(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Hand all values on, so that a resumed run knows them."""
+        if self._waiting:
+            self._hand_on(runner)
+            checkpoint['message_hub'] = runner.message_hub.state_dict()
+
+    def _hand_on(self, runner: Runner) -> None:
+        tensors = [value for outputs in self._waiting for value in outputs.values() if isinstance(value, torch.Tensor)]
+        numbers = iter(torch.stack([tensor.detach().double() for tensor in tensors]).tolist() if tensors else [])
+        for outputs in self._waiting:
+            for key, value in outputs.items():
+                value = next(numbers) if isinstance(value, torch.Tensor) else value
+                runner.message_hub.update_scalar(f'train/{key}', value)
+        self._waiting.clear()
