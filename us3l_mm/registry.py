@@ -6,6 +6,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import Registry
 
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='us3l_mm', locations=['us3l_mm.datasets'])
@@ -15,4 +16,7 @@ METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='us3l_mm', locations
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='us3l_mm', locations=['us3l_mm.models'])
 MODEL_WRAPPERS = Registry(
     'model_wrapper', parent=MMENGINE_MODEL_WRAPPERS, scope='us3l_mm', locations=['us3l_mm.models']
+)
+OPTIM_WRAPPERS = Registry(
+    'optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='us3l_mm', locations=['us3l_mm.engine']
 )

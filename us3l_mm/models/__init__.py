@@ -4,6 +4,7 @@ from . import layers  # noqa: F401  the backbones below name them in conv_cfg an
 from .algorithms import *  # noqa: F403
 from .backbones import *  # noqa: F403
 from .classifiers import *  # noqa: F403
+from .data_preprocessors import *  # noqa: F403
 from .ddp import US3LDistributedDataParallel
 from .detectors import *  # noqa: F403
 from .group_reg import GroupRegularizer

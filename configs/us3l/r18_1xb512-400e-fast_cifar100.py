@@ -1,0 +1,16 @@
+"""US3L ResNet-18 on CIFAR-100 as ``r18_4xb128-400e_cifar100.py``, for one GPU: views made there, bfloat16.
+
+python tools/train.py configs/us3l/r18_1xb512-400e-fast_cifar100.py
+Batch and learning rate are the same. Batch norm and negatives span 512 images, where 4 processes have 128 each.
+Result: not run yet.
+"""
+
+_base_ = [
+    '../_base_/models/us3l_nce.py',
+    '../_base_/datasets/cifar100_us3l_fast.py',
+    '../_base_/schedules/sgd_cosine.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(data_preprocessor=_base_.batched_views)
+optim_wrapper = dict(type='us3l_mm.BFloat16OptimWrapper')
+auto_scale_lr = dict(base_batch_size=512)

@@ -1,0 +1,130 @@
+"""Two-view images per second: mmpretrain's pipeline, image by image, against batched augmentation of images in memory.
+
+python tools/benchmarks/augmentation.py --workers 1
+python tools/benchmarks/augmentation.py --device cuda --workers 16 --images 10240
+
+Views are those of a config of data (CIFAR's by default) and images are noise of its size: no operation depends on what
+an image shows. Both include loading, transfer to the device and normalisation. They run in turn, in one process.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.logging import MessageHub
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import Runner
+
+import us3l_mm  # noqa: F401  before anything of mmcv.ops
+
+ROOT = Path(__file__).parents[2]
+
+
+@DATASETS.register_module()
+class Noise(BaseDataset):
+    """Images without content, as mmpretrain's CIFAR holds them."""
+
+    def __init__(self, images: int, side: int, pipeline: list) -> None:
+        self.shape = images, side, side, 3
+        super().__init__(pipeline=pipeline)
+
+    def load_data_list(self) -> list[dict]:
+        return [dict(img=image) for image in np.random.RandomState(0).randint(0, 256, self.shape, np.uint8)]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--config', default='configs/_base_/datasets/cifar100_us3l.py', help='(default: %(default)s)')
+    parser.add_argument('--images', type=int, default=2048, help='images of an epoch (default: %(default)s)')
+    parser.add_argument('--side', type=int, default=32, help='side of the images (default: %(default)s)')
+    parser.add_argument('--batch', type=int, default=512, help='batch size (default: %(default)s)')
+    parser.add_argument('--workers', type=int, default=2, help='of the pipeline (default: %(default)s)')
+    parser.add_argument('--repeats', type=int, default=7, help='epochs of each (default: %(default)s)')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
+    parser.add_argument('--out', help='JSON file to write')
+    return parser.parse_args()
+
+
+def epochs(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
+    """A function for each way that runs one epoch of it."""
+    view = Config.fromfile(ROOT / args.config).view
+    noise = dict(type='Noise', images=args.images, side=args.side)
+    views = dict(type='MultiView', num_views=2, transforms=[view])
+    common = dict(batch_size=args.batch, sampler=dict(type='DefaultSampler', shuffle=True), drop_last=True)
+    common['pin_memory'] = args.device != 'cpu'
+    loaders = dict(
+        pipeline=dict(
+            dataset=dict(**noise, pipeline=[views, dict(type='PackInputs')]),
+            num_workers=args.workers,
+            persistent_workers=args.workers > 0,  # starting them is not what is measured
+            collate_fn=dict(type='default_collate'),
+        ),
+        batched=dict(
+            dataset=dict(type='us3l_mm.InMemory', dataset=dict(**noise, pipeline=[])),
+            num_workers=0,
+            collate_fn=dict(type='us3l_mm.take_batch'),
+        ),
+    )
+    pixels = dict(mean=[125.0, 122.0, 114.0], std=[52.0, 51.0, 51.0], to_rgb=True, non_blocking=True)
+    preprocessors = dict(
+        pipeline=dict(type='SelfSupDataPreprocessor', **pixels),
+        batched={**views, 'type': 'us3l_mm.BatchedViewsPreprocessor', **pixels},
+    )
+
+    def epoch_of(name: str) -> Callable[[], None]:
+        loader = Runner.build_dataloader({**common, **loaders[name]}, seed=0)
+        preprocessor = MODELS.build(preprocessors[name]).to(args.device)
+
+        def run() -> None:
+            for iteration, batch in enumerate(loader):
+                MessageHub.get_current_instance().update_info('iter', iteration)
+                preprocessor(batch, True)
+            if args.device != 'cpu':
+                torch.cuda.synchronize()
+
+        return run
+
+    return {name: epoch_of(name) for name in loaders}
+
+
+def main() -> None:
+    args = parse_args()
+    init_default_scope('mmpretrain')
+    count = args.images // args.batch * args.batch
+    if not count:
+        raise SystemExit(f'--images must be at least --batch, got {args.images} and {args.batch}')
+    runs = epochs(args)
+    speeds: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(args.repeats + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if repeat:  # the first one warms up
+                speeds[name].append(count / (time.perf_counter() - start))
+    pipeline, batched = (statistics.median(speeds[name]) for name in ('pipeline', 'batched'))
+    row = dict(
+        device=args.device,
+        batch=args.batch,
+        side=args.side,
+        workers=args.workers,
+        threads=torch.get_num_threads(),
+        pipeline=round(pipeline),
+        batched=round(batched),
+        ratio=round(batched / pipeline, 2),
+    )
+    print('| device | batch | side | workers | threads | pipeline (images/s) | batched (images/s) | ratio of medians |')
+    print('|---|---|---|---|---|---|---|---|')
+    print('|', ' | '.join(map(str, row.values())), '|')
+    if args.out:
+        Path(args.out).write_text(json.dumps({**row, 'each': speeds}, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,118 @@
+"""Images per second of decoders of JPEG, and of reading them from files or from LMDB.
+
+python tools/benchmarks/decode.py
+
+Pieces of scikit-learn's two photographs, of ImageNet's usual size and quality, are written to a temporary folder. Ways
+whose package is not installed are left out, and named. All run in turn, on one core, from files that are in memory.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+import torch
+from mmengine.fileio import LmdbBackend, LocalBackend
+from sklearn.datasets import load_sample_images
+from torchvision.io import decode_jpeg
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--images', type=int, default=40, help='images (default: %(default)s)')
+    parser.add_argument('--size', type=int, nargs=2, default=(500, 375), help='width, height (default: 500 375)')
+    parser.add_argument('--quality', type=int, default=90, help='of the JPEGs (default: %(default)s)')
+    parser.add_argument('--repeats', type=int, default=9, help='runs of each (default: %(default)s)')
+    parser.add_argument('--out', help='JSON file to write')
+    return parser.parse_args()
+
+
+def write_jpegs(folder: Path, count: int, size: Sequence[int], quality: int) -> list[Path]:
+    """Random pieces of photographs, in colour."""
+    random, photos, paths = np.random.RandomState(0), load_sample_images().images, []
+    for number in range(count):
+        photo = photos[number % len(photos)][..., ::-1]
+        height, width = (random.randint(side // 2, side) for side in photo.shape[:2])
+        top, left = random.randint(photo.shape[0] - height), random.randint(photo.shape[1] - width)
+        piece = cv2.resize(photo[top : top + height, left : left + width], tuple(size), interpolation=cv2.INTER_CUBIC)
+        paths.append(folder / f'{number}.jpg')
+        cv2.imwrite(str(paths[-1]), piece, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return paths
+
+
+def decoders() -> dict[str, Callable[[bytes], object]]:
+    """Ways from the bytes of a file to its pixels."""
+    ways = {
+        'mmcv, cv2': lambda data: mmcv.imfrombytes(data, backend='cv2'),
+        'mmcv, pillow': lambda data: mmcv.imfrombytes(data, backend='pillow'),
+        'torchvision': lambda data: decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8)),
+    }
+    if find_spec('turbojpeg'):
+        mmcv.use_backend('turbojpeg')
+        ways['mmcv, turbojpeg'] = lambda data: mmcv.imfrombytes(data, backend='turbojpeg')
+    return ways
+
+
+def readers(folder: Path, paths: list[Path]) -> dict[str, Callable[[Path], bytes]]:
+    """Ways from the name of an image to its bytes."""
+    local = LocalBackend()
+    ways = {'files': lambda path: local.get(path)}
+    if find_spec('lmdb'):
+        import lmdb
+
+        with lmdb.open(str(folder / 'images.lmdb'), map_size=2**30) as database, database.begin(write=True) as writer:
+            for path in paths:
+                writer.put(path.name.encode(), path.read_bytes())
+        backend = LmdbBackend(str(folder / 'images.lmdb'))
+        ways['LMDB'] = lambda path: bytes(backend.get(path.name))
+    return ways
+
+
+def measure(ways: dict[str, Callable], items: list, repeats: int) -> list[dict]:
+    """Rows of medians; ways take turns."""
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            for item in items:
+                way(item)
+            if repeat:  # the first one warms up
+                speeds[name].append(len(items) / (time.perf_counter() - start))
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    base = next(iter(medians.values()))
+    return [dict(way=name, images_per_s=round(value), ratio=round(value / base, 2)) for name, value in medians.items()]
+
+
+def main() -> None:
+    args = parse_args()
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_jpegs(Path(folder), args.images, args.size, args.quality)
+        data = [path.read_bytes() for path in paths]
+        tables = {
+            'decode': measure(decoders(), data, args.repeats),
+            'read': measure(readers(Path(folder), paths), paths, args.repeats),
+        }
+    size = sum(map(len, data)) / len(data) / 1024
+    print(f'{args.images} JPEGs of {args.size[0]} x {args.size[1]}, quality {args.quality}, {size:.0f} KiB on average')
+    missing = [name for name in ('turbojpeg', 'lmdb') if not find_spec(name)]
+    if missing:
+        print(f'not installed: {", ".join(missing)}')
+    for name, rows in tables.items():
+        print(f'\n| {name} | images/s | ratio of medians |\n|---|---|---|')
+        for row in rows:
+            print('|', ' | '.join(map(str, row.values())), '|')
+    if args.out:
+        Path(args.out).write_text(json.dumps({**vars(args), **tables}, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,60 @@
+"""A data set of small images held in memory, whose batches are one indexing operation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from us3l_mm.registry import DATASETS, FUNCTIONS
+
+
+@DATASETS.register_module()
+class InMemory(Dataset):
+    """The images of another data set as one uint8 tensor (images, 3, height, width), without labels.
+
+    For images of one size that are augmented by ``BatchedViewsPreprocessor``. Its data loader needs
+    ``collate_fn=dict(type='us3l_mm.take_batch')``, and no workers: nothing is left for them to do.
+
+    Args:
+        dataset (dict): Config of the other data set. Its pipeline runs once for each image, now, and has to leave
+            ``img``, uint8 (height, width, 3): empty for CIFAR, LoadImageFromFile and a resize for files.
+
+    Raises:
+        ValueError: If there is no such image, or its size is not that of the first one.
+    """
+
+    def __init__(self, dataset: dict) -> None:
+        source = DATASETS.build(dataset)
+        self.metainfo = source.metainfo
+        images = []
+        for index in range(len(source)):
+            image = source[index].get('img')
+            shape = images[0].shape if images else (*np.shape(image)[:2], 3)
+            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != shape:
+                found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
+                raise ValueError(
+                    f"'img' of image {index} of {type(source).__name__} must be uint8 (height, width, 3) of the size "
+                    f'of the first one, got {found}; load and resize images in the pipeline of the data set, and '
+                    'leave PackInputs and augmentations out'
+                )
+            images.append(image)
+        self.images = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()  # planes, as augmented
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict:
+        """One image, ``inputs``; torch's loader prefers :meth:`__getitems__`."""
+        return dict(inputs=self.images[index], data_samples=None)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict:
+        """A batch, which torch's loader asks for at once: ``inputs``, uint8 (N, 3, height, width)."""
+        return dict(inputs=self.images[list(indices)], data_samples=None)
+
+
+@FUNCTIONS.register_module()
+def take_batch(batch: Any) -> Any:
+    """Collate function for data sets that give whole batches."""
+    return batch

@@ -1,0 +1,5 @@
+"""Data preprocessors."""
+
+from .batched_views import BatchedViewsPreprocessor
+
+__all__ = ['BatchedViewsPreprocessor']

@@ -1,0 +1,135 @@
+"""Views of images made on the training device, a whole batch at a time."""
+
+import random
+from collections.abc import Sequence
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import get_rank
+from mmengine.logging import MessageHub
+from mmpretrain.models import SelfSupDataPreprocessor
+from torch import Tensor
+
+from us3l_mm.registry import MODELS
+
+from .random_ops import augment
+
+
+@MODELS.register_module()
+class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
+    """Augments a batch of N images of one size as ``MultiView`` does image by image, then normalises it.
+
+    It has the options of ``MultiView`` and takes its place in the pipeline, or only the part of it behind the crop: the
+    data set gives one uint8 image each, or as many views. What is drawn depends on nothing but ``seed``, rank and
+    iteration, so that a resumed run draws the same. When not training, images are resized to the size of the views.
+
+    Args:
+        transforms (Sequence[Sequence[dict]]): Lists of transforms, written as for a pipeline of mmpretrain. There are
+            RandomResizedCrop, RandomFlip, RandomApply, ColorJitter, RandomGrayscale, GaussianBlur and Solarize.
+        num_views (int | Sequence[int]): Views that each list makes.
+        seed (int): Seed of the draws.
+        channels_last (bool): Whether views are stored in that memory format, which convolutions then keep.
+        **kwargs: As for mmpretrain's ``SelfSupDataPreprocessor``. With ``to_rgb`` images are turned from BGR to RGB
+            before they are augmented; without it they must be RGB.
+
+    Raises:
+        ValueError: If a transform or an option is unknown or out of range, or views differ in size.
+    """
+
+    def __init__(
+        self,
+        transforms: Sequence[Sequence[dict]],
+        num_views: int | Sequence[int] = 2,
+        seed: int = 0,
+        channels_last: bool = False,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.transforms = transforms
+        self.num_views = [num_views] if isinstance(num_views, int) else list(num_views)
+        if len(self.num_views) != len(transforms):
+            raise ValueError(f'num_views needs a number for each of {len(transforms)} lists, got {num_views}')
+        self.seed = seed
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        # No image, of a size that nobody asks for: errors in options are raised here, and a crop shows its size.
+        nothing = torch.zeros(0, 3, 251, 257)
+        sizes = {tuple(view.shape[2:]) for view in self.views([nothing] * sum(self.num_views), torch.Generator())}
+        if len(sizes) > 1:
+            raise ValueError(f'views must have one size, got {sizes}; give each list a crop of the same scale')
+        self.size = None if sizes == {nothing.shape[2:]} else sizes.pop()
+
+    def views(self, images: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+        """Augmented views.
+
+        Args:
+            images (Sequence[Tensor]): What each view is made of, RGB in [0, 1], (N, 3, H, W).
+            generator (torch.Generator): Generator of the CPU.
+
+        Returns:
+            list[Tensor]: One (N, 3, H', W') for each view.
+        """
+        images, views = iter(images), []
+        for number, transforms in zip(self.num_views, self.transforms):
+            together = torch.cat(list(islice(images, number)))
+            views += augment(together, generator, transforms).chunk(number)
+        return views
+
+    @torch.no_grad()
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Preprocess a batch.
+
+        Args:
+            data (dict): ``inputs``, uint8 (N, 3, H, W), a list of N images or of such batches, one for each view; and
+                ``data_samples``, which may be None.
+            training (bool): Whether to augment.
+
+        Returns:
+            dict: ``inputs``, the list of views or, if not training, what came in; ``data_samples``.
+
+        Raises:
+            RuntimeError: If no Runner tells the iteration.
+            ValueError: If the batch holds neither one uint8 image each nor one for each view.
+        """
+        images, samples = self._images(data['inputs']), self.cast_data(data.get('data_samples'))
+        if not training:
+            whole = [self._resized(view) for view in images]
+            return super().forward(dict(inputs=whole if len(whole) > 1 else whole[0], data_samples=samples))
+        if self._channel_conversion:
+            images = [view.flip(1) for view in images]
+        images = [view.float() / 255 for view in images] * (sum(self.num_views) // len(images))
+        with torch.autocast(images[0].device.type, enabled=False):  # half precision would move the crops
+            views = self.views(images, self._generator())
+        if self._enable_normalize:
+            views = [(view * 255 - self.mean) / self.std for view in views]
+        return dict(inputs=[v.contiguous(memory_format=self.memory_format) for v in views], data_samples=samples)
+
+    def _images(self, inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """One batch for all views, or one for each."""
+        inputs = self.cast_data(inputs)
+        if isinstance(inputs, Tensor):
+            inputs = [inputs]
+        elif inputs[0].dim() == 3:
+            inputs = [torch.stack(inputs)]
+        wrong = [view for view in inputs if view.dtype != torch.uint8 or view.dim() != 4 or view.shape[1] != 3]
+        if wrong or len(inputs) not in (1, sum(self.num_views)):
+            found = ', '.join(f'{view.dtype} {tuple(view.shape)}' for view in wrong or inputs)
+            raise ValueError(
+                f'{type(self).__name__} needs a batch of uint8 images of 3 channels, or one for each of '
+                f'{sum(self.num_views)} views, got {found}; compare MultiView in the pipeline with num_views'
+            )
+        return list(inputs)
+
+    def _resized(self, images: Tensor) -> Tensor:
+        if self.size in (None, images.shape[2:]):
+            return images
+        return F.interpolate(images.float(), self.size, mode='bilinear')
+
+    def _generator(self) -> torch.Generator:
+        iteration = MessageHub.get_current_instance().get_info('iter')
+        if iteration is None:
+            raise RuntimeError(
+                f"{type(self).__name__} draws by the Runner's iteration, and there is none; use a Runner"
+            )
+        draw = random.Random(f'{self.seed}/{get_rank()}/{iteration}')  # a string seed is hashed the same everywhere
+        return torch.Generator().manual_seed(draw.getrandbits(63))

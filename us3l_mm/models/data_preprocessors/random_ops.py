@@ -1,0 +1,204 @@
+"""Random augmentations of a batch by the names and options of mmpretrain's transforms of single images.
+
+Each image draws for itself. Parameters are drawn on the CPU: they are the same on every device, and how many images an
+operation is for is known without waiting for the device. N images, floats (N, 3, H, W) in [0, 1], which are changed.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from . import image_ops
+
+_ATTEMPTS = 10  # at a crop inside the image, as torchvision and mmpretrain
+_JITTERS = ('brightness', 'contrast', 'saturation', 'hue')
+_, _CONTRAST, _SATURATION, _HUE = range(4)
+
+
+def augment(images: Tensor, generator: Generator, transforms: Sequence[dict]) -> Tensor:
+    """Apply a list such as a pipeline of mmpretrain, each entry's ``type`` one of ``TRANSFORMS``.
+
+    Raises:
+        ValueError: If a transform is unknown, or its options are.
+    """
+    for options in transforms:
+        name, options = options.get('type'), {key: value for key, value in options.items() if key != 'type'}
+        if name not in TRANSFORMS:
+            raise ValueError(f'no batched transform {name!r}; there are {", ".join(TRANSFORMS)}')
+        try:
+            images = TRANSFORMS[name](images, generator, **options)
+        except TypeError as error:
+            raise ValueError(f'{name} cannot take {options}: {error}') from error
+    return images
+
+
+def random_resized_crop(
+    images: Tensor,
+    generator: Generator,
+    scale: int | Sequence[int],
+    crop_ratio_range: Sequence[float] = (0.08, 1.0),
+    aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
+    backend: str = 'cv2',
+) -> Tensor:
+    """Boxes of random area and aspect ratio, resized bilinearly: without averaging as cv2, or with it as pillow."""
+    size = (scale, scale) if isinstance(scale, int) else tuple(scale)
+    _check_range('crop_ratio_range', crop_ratio_range, 0, 1)
+    _check_range('aspect_ratio_range', aspect_ratio_range, 1e-3, 1e3)
+    if backend not in ('cv2', 'pillow'):
+        raise ValueError(f"backend must be 'cv2' or 'pillow', got {backend!r}")
+    boxes = draw_boxes(len(images), images.shape[2:], generator, crop_ratio_range, aspect_ratio_range)
+    return image_ops.resized_crop(images, _send(boxes, images), size, antialias=backend == 'pillow')
+
+
+def draw_boxes(
+    count: int, size: Sequence[int], generator: Generator, areas: Sequence[float], ratios: Sequence[float]
+) -> Tensor:
+    """Boxes (``count``, 4) of top, left, height and width, distributed as mmpretrain's RandomResizedCrop draws them."""
+    height, width = size
+    area = _uniform((count, _ATTEMPTS), areas, generator) * height * width
+    ratio = _uniform((count, _ATTEMPTS), [math.log(r) for r in ratios], generator).exp()
+    shapes = torch.stack([(area / ratio).sqrt().round(), (area * ratio).sqrt().round()], 2)
+    fits = ((shapes > 0) & (shapes <= torch.tensor([height, width]))).all(2)
+    first = fits.int().argmax(1)
+    shape = shapes[torch.arange(count), first]
+    central = torch.tensor([min(height, round(width / ratios[0])), min(width, round(height * ratios[1]))]).to(shape)
+    some = fits.any(1)[:, None]
+    shape = torch.where(some, shape, central)
+    free = torch.tensor([height, width]) - shape
+    start = (_uniform((count, 2), (0, 1), generator) * (free + 1)).floor()
+    return torch.cat([torch.where(some, start, free // 2), shape], 1)
+
+
+def random_flip(images: Tensor, generator: Generator, prob: float, direction: str = 'horizontal') -> Tensor:
+    """Mirror images left to right, or upside down."""
+    axes = dict(horizontal=3, vertical=2)
+    if direction not in axes:
+        raise ValueError(f'direction must be one of {tuple(axes)}, got {direction!r}')
+    return _on_some(images, generator, prob, lambda some: some.flip(axes[direction]))
+
+
+def random_apply(images: Tensor, generator: Generator, transforms: Sequence[dict], prob: float = 0.5) -> Tensor:
+    """All of a list of transforms or none."""
+    return _on_some(images, generator, prob, lambda some: augment(some, generator, transforms))
+
+
+def color_jitter(
+    images: Tensor,
+    generator: Generator,
+    brightness: float | Sequence[float] = 0,
+    contrast: float | Sequence[float] = 0,
+    saturation: float | Sequence[float] = 0,
+    hue: float | Sequence[float] = 0,
+) -> Tensor:
+    """Brightness, contrast, saturation and hue by random factors in a random order."""
+    ranges = [_factors(*option) for option in zip(_JITTERS, (brightness, contrast, saturation, hue))]
+    factors, order = draw_jitter(len(images), generator, ranges)
+    # Images whose hue has its turn at the same step lie together, so that each step is for a whole slice.
+    by_turn = order.argsort(1)[:, _HUE].argsort()
+    images, order, factors = images[_send(by_turn, images)], order[by_turn], factors[by_turn]
+    turns = (order == _HUE).sum(0).tolist()
+    in_order = factors.gather(1, order)
+    rest = 1 - in_order
+    weights = _send(torch.stack([in_order, rest * (order == _SATURATION), rest * (order == _CONTRAST)]), images)
+    shifts = _send(factors[:, _HUE], images)
+    for hue_turn, (part, blends, shift) in enumerate(
+        zip(images.split(turns), weights.split(turns, 1), shifts.split(turns))
+    ):
+        for turn in range(len(_JITTERS)):
+            if turn != hue_turn:
+                image_ops.blend_(part, *blends[:, :, turn])
+            elif tuple(ranges[_HUE]) != (0, 0):
+                part.copy_(image_ops.adjust_hue(part, shift))
+    return images[_send(by_turn.argsort(), images)]
+
+
+def draw_jitter(count: int, generator: Generator, ranges: Sequence[Sequence[float]]) -> tuple[Tensor, Tensor]:
+    """Factors (``count``, 4) of brightness, contrast, saturation and hue, and an order of them for each image."""
+    factors = torch.stack([_uniform((count,), limits, generator) for limits in ranges], 1)
+    return factors, torch.rand(count, len(ranges), generator=generator).argsort(1)
+
+
+def random_grayscale(
+    images: Tensor,
+    generator: Generator,
+    prob: float = 0.1,
+    keep_channels: bool = True,
+    channel_weights: Sequence[float] = (1.0, 1.0, 1.0),
+) -> Tensor:
+    """Grey in all channels: by default their mean, as mmcv; torchvision has (0.299, 0.587, 0.114) of R, G, B."""
+    if not keep_channels:
+        raise ValueError('keep_channels must be True: the images of a batch have as many channels')
+    weights = tuple(weight / sum(channel_weights) for weight in channel_weights)
+    return _on_some(images, generator, prob, lambda some: image_ops.luma(some, weights).expand_as(some))
+
+
+def gaussian_blur(
+    images: Tensor,
+    generator: Generator,
+    magnitude_range: Sequence[float],
+    magnitude_std: str = 'inf',
+    prob: float = 0.5,
+) -> Tensor:
+    """Blur by a random standard deviation of ``magnitude_range`` pixels, uniform (``magnitude_std='inf'``)."""
+    _check_range('magnitude_range', magnitude_range, 1e-3, 1e3)
+    if magnitude_std != 'inf':
+        raise ValueError(f"magnitude_std must be 'inf', uniform in magnitude_range, got {magnitude_std!r}")
+    radius = math.ceil(4 * magnitude_range[1])  # what lies beyond weighs less than 1e-4
+
+    def blur(some: Tensor) -> Tensor:
+        sigma = _send(_uniform((len(some),), magnitude_range, generator), some)
+        return image_ops.gaussian_blur(some, sigma, radius)
+
+    return _on_some(images, generator, prob, blur)
+
+
+def solarize(images: Tensor, generator: Generator, thr: float, prob: float = 0.5) -> Tensor:
+    """Invert the values from ``thr`` of 255 on."""
+    return _on_some(images, generator, prob, lambda some: image_ops.solarize(some, thr / 255))
+
+
+TRANSFORMS: dict[str, Callable[..., Tensor]] = dict(
+    RandomResizedCrop=random_resized_crop,
+    RandomFlip=random_flip,
+    RandomApply=random_apply,
+    ColorJitter=color_jitter,
+    RandomGrayscale=random_grayscale,
+    GaussianBlur=gaussian_blur,
+    Solarize=solarize,
+)
+
+
+def _on_some(images: Tensor, generator: Generator, prob: float, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Change each image with probability ``prob``."""
+    _check_range('prob', (0, prob), 0, 1)
+    index = (torch.rand(len(images), generator=generator) < prob).nonzero().squeeze(1)
+    index = _send(index, images)
+    images[index] = change(images[index])
+    return images
+
+
+def _uniform(shape: Sequence[int], limits: Sequence[float], generator: Generator) -> Tensor:
+    return limits[0] + (limits[1] - limits[0]) * torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def _send(values: Tensor, images: Tensor) -> Tensor:
+    """Values on the device of the images, without waiting for it; floats as those of the images."""
+    values = values.to(images.dtype) if values.is_floating_point() else values
+    if images.is_cuda:
+        values = values.pin_memory()
+    return values.to(images.device, non_blocking=True)
+
+
+def _factors(name: str, value: float | Sequence[float]) -> Sequence[float]:
+    """Range of a jitter's factor: around 1, that of the hue around 0."""
+    centre, low, high = (0, -0.5, 0.5) if name == 'hue' else (1, 0, math.inf)
+    limits = (max(low, centre - value), centre + value) if isinstance(value, (int, float)) else value
+    _check_range(name, limits, low, high)
+    return limits
+
+
+def _check_range(name: str, limits: Sequence[float], low: float, high: float) -> None:
+    if len(limits) != 2 or not low <= limits[0] <= limits[1] <= high:
+        raise ValueError(f'{name} must lie in [{low}, {high}], lower limit first, got {limits}')
