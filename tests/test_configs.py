@@ -104,7 +104,11 @@ def test_name_says_batch_epochs_and_dataset(path):
     batch = int(name['batch'])
     assert cfg.train_dataloader.batch_size == batch
     assert cfg.train_cfg.max_epochs == int(name['epochs'] or 100)
-    assert cfg.train_dataloader.dataset.type == DATASETS[name['dataset'] or 'in1k']
+    dataset = cfg.train_dataloader.dataset
+    dataset = dataset.get('dataset', dataset)  # one in memory holds another
+    assert dataset.type == DATASETS[name['dataset'] or 'in1k']
+    pixels = cfg.model.get('data_preprocessor') or cfg.data_preprocessor
+    assert pixels.to_rgb == (dataset.type == 'ImageNet')  # cv2 reads BGR; CIFAR's files are RGB
     if path.parent.name != 'linear' and name['dataset'] != 'digits':
         assert cfg.auto_scale_lr.base_batch_size == int(name['gpus']) * batch
     if path.parent.name != 'linear':
