@@ -16,8 +16,9 @@ from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
-from us3l_mm.engine.cli import add_measuring, check_measuring, image_size, width_argument
-from us3l_mm.engine.export import write_files
+from us3l_mm.engine.cli import add_measuring, check_measuring, image_size
+from us3l_mm.engine.files import write_files
+from us3l_mm.engine.parse_width import parse_single_width
 from us3l_mm.engine.plain_model import Inference, plain_model
 from us3l_mm.evaluation.cost_report import cost_figure, cost_table, report_files
 from us3l_mm.evaluation.width_costs import net_latency, plain_costs
@@ -30,7 +31,7 @@ def parse_args() -> argparse.Namespace:
         description='Costs of a model at each width', formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument('config', help='config of a pretraining, a linear probe, a classifier or a detector')
-    parser.add_argument('--widths', type=width_argument, nargs='+', default=WIDTHS, help='widths')
+    parser.add_argument('--widths', type=parse_single_width, nargs='+', default=WIDTHS, help='widths')
     parser.add_argument('--no-latency', action='store_true', help='count only, measure nothing')
     parser.add_argument('--out', help='files to write, without suffix; work_dirs/<config>/widths if not given')
     add_measuring(parser)
@@ -56,7 +57,8 @@ def main() -> None:
         f'{plain.part}, {args.batch} x 3 x {size[0]} x {size[1]}, {args.device}, {torch.get_num_threads()} thread(s)'
     )
     out = Path(args.out or osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0], 'widths'))
-    files = report_files(out, dict(config=args.config, setting=setting, widths=rows), cost_figure(rows, setting))
+    report = dict(config=args.config, setting=setting, widths=rows)
+    files = report_files(out, cost_table(rows), report, cost_figure(rows, setting))
     write_files(files, force=True)
     print(f'{setting}\n{cost_table(rows)}\nsaved {", ".join(map(str, files))}')
 

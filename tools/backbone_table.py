@@ -5,16 +5,11 @@ python tools/backbone_table.py --out docs/backbones.md
 
 import argparse
 import inspect
-import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
 
@@ -23,10 +18,8 @@ import mmdet.models.backbones
 import mmpretrain.models.backbones
 
 import us3l_mm.models.backbones
-from us3l_mm.slim import to_dense, trace_channels, use_width
-from us3l_mm.slim.layers import SlimmableLayer
+from us3l_mm.evaluation.slimmability import Verdict, check_slimmable
 
-WIDTHS = (0.5, 0.3)
 BEGIN, END = '<!-- begin: tools/backbone_table.py -->', '<!-- end: tools/backbone_table.py -->'
 
 STAGES = dict(out_indices=(0, 1, 2, 3))
@@ -107,13 +100,6 @@ CHECKED_ELSEWHERE = {
 }
 
 
-class Verdict(NamedTuple):
-    """What became of a backbone: ``works``, ``not aligned``, ``refused`` or ``fails``; and why."""
-
-    word: str
-    why: str = ''
-
-
 def own_classes() -> dict[str, type]:
     """Backbones of us3l_mm, by the name of the stock one."""
     module = us3l_mm.models.backbones
@@ -140,165 +126,27 @@ def default_of(kind: type, name: str) -> tuple[bool, Any]:
     return False, None
 
 
-def randomise(net: nn.Module) -> None:
-    """Give every parameter a value as if trained: no branch starts at zero, nothing stays uninitialised."""
-    for tensor in net.parameters():
-        if tensor.dim() == 1:
-            nn.init.uniform_(tensor, 0.5, 1.5)
-        else:
-            nn.init.normal_(tensor, 0, tensor[0].numel() ** -0.5)
-
-
-def only_norms_train(net: nn.Module) -> nn.Module:
-    """Batch statistics, but no dropout, so that two runs give the same."""
-    for layer in net.modules():
-        layer.training = isinstance(layer, _BatchNorm)
-    return net
-
-
-def tensors(output: Any) -> list[Tensor]:
-    """Tensors of an output, however nested."""
-    if isinstance(output, Tensor):
-        return [output]
-    return [tensor for part in output for tensor in tensors(part)]
-
-
-def close(got: list[Tensor], expected: list[Tensor]) -> bool:
-    """Equal but for rounding in float64."""
-    return len(got) == len(expected) and all(
-        a.shape == b.shape and torch.allclose(a, b, rtol=1e-7, atol=1e-7 * b.abs().max().item())
-        for a, b in zip(got, expected)
-    )
-
-
-@torch.no_grad()
-def is_aligned(net: nn.Module, x: Tensor, width: float) -> bool:
-    """Whether the narrow net is the full net with the outputs of each layer zeroed past the active ones."""
-    active: dict[nn.Module, int] = {}
-    layers = [layer for layer in net.modules() if isinstance(layer, SlimmableLayer)]
-
-    def note(layer: nn.Module, _: Any, output: Tensor) -> None:
-        active[layer] = output.size(1)
-
-    def mask(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
-        return torch.cat([output[:, : active[layer]], torch.zeros_like(output[:, active[layer] :])], 1)
-
-    def run(hook: Callable) -> list[Tensor]:
-        handles = [layer.register_forward_hook(hook) for layer in layers]
-        try:
-            return tensors(net(x))
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    with use_width(net, width):
-        narrow = run(note)
-    masked = run(mask)
-    return close(narrow, [whole[:, : part.size(1)] for part, whole in zip(narrow, masked)])
-
-
-class _ChannelMoves(TorchFunctionMode):
-    """Notes what a net does with channels between its layers."""
-
-    WORDS = {'cat': 'concatenates channels', 'chunk': 'splits channels', 'split': 'splits channels'}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        output = func(*args, **(kwargs or {}))
-        name = getattr(func, '__name__', '')
-        if name in self.WORDS and args[0][0].dim() >= 3:
-            self.seen.add(self.WORDS[name])
-        elif name == 'transpose' and args[0].dim() == 5:
-            self.seen.add('shuffles channels')
-        return output
-
-
-def reason(error: Exception) -> str:
-    """First statement of an error, on one line and with one example."""
-    text = re.split(r'; |\. |\n', str(error).strip())[0]
-    text = re.sub(r'^\w+ cannot run at width [\d.]+( on an input of \([\d, ]+\))?: ', '', text)  # the row says who
-    text = re.sub(r'(\(\w+\)), .*', r'\1, ...', text)
-    return text if isinstance(error, ValueError) else f'{type(error).__name__}: {text}'
-
-
-def check(build_plain: Callable[[], nn.Module], build_slimmable: Callable[[], nn.Module], size: int = 64) -> Verdict:
-    """Try a backbone; the first thing that goes wrong is the reason.
-
-    Args:
-        build_plain: Makes the stock net.
-        build_slimmable: Makes the slimmable one.
-        size: Height and width of the input.
-    """
-    torch.manual_seed(0)
-    plain = build_plain().double()
-    try:
-        net = build_slimmable().double()
-    except Exception as error:
-        return Verdict('refused', f'on construction: {reason(error)}')
-    if not any(isinstance(layer, SlimmableLayer) for layer in net.modules()):
-        return Verdict('refused', 'hands conv_cfg and norm_cfg to no layer')
-    if plain.state_dict().keys() != net.state_dict().keys():
-        return Verdict('refused', 'other state-dict keys than the plain net')
-    randomise(plain)
-    net.load_state_dict(plain.state_dict())
-    x = torch.randn(2, 3, size, size, dtype=torch.float64)
-    only_norms_train(plain)
-    only_norms_train(net)
-    with torch.no_grad():
-        if not all(torch.equal(a, b) for a, b in zip(tensors(net(x)), tensors(plain(x)), strict=True)):
-            own = default_of(type(plain), 'conv_cfg')[1] or {}
-            return Verdict('refused', f'another net at width 1.0: conv_cfg replaces its {own.get("type", "layers")}')
-    for width in WIDTHS:
-        try:
-            with use_width(net, width):
-                pass
-        except ValueError as error:
-            return Verdict('refused', f'by use_width: {reason(error)}')
-        try:
-            trace_channels(net, width, x)
-        except ValueError as error:
-            return Verdict('refused', f'when a model is built with it: {reason(error)}')
-    for width in WIDTHS:
-        try:
-            with use_width(net, width), _ChannelMoves() as moves:
-                narrow = tensors(net(x))
-            sum(output.square().mean() for output in narrow).backward()
-        except Exception as error:
-            return Verdict('fails', f'in the forward at width {width}: {reason(error)}')
-        if not is_aligned(net, x, width):
-            return Verdict('not aligned', ', '.join(sorted(moves.seen)))
-        try:
-            dense = only_norms_train(to_dense(net, width, x, with_statistics=False))
-        except Exception as error:
-            return Verdict('fails', f'in to_dense at width {width}: {reason(error)}')
-        if not close(tensors(dense(x)), narrow):
-            return Verdict('fails', f'to_dense at width {width} gives other outputs')
-    return Verdict('works')
-
-
 def check_stock(library: str, name: str) -> Verdict:
-    """:func:`check` on a stock backbone with the two config lines."""
+    """:func:`check_slimmable` on a stock backbone with the two config lines."""
     kind = stock_classes(library)[name]
     options = dict(OPTIONS[library].get(name, {}))
     size = options.pop('size', 64)
-    takes_conv, _ = default_of(kind, 'conv_cfg')
+    takes_conv, conv_cfg = default_of(kind, 'conv_cfg')
     takes_norm, norm_cfg = default_of(kind, 'norm_cfg')
     if not (takes_conv and takes_norm):
         return Verdict('refused', f'takes no {"norm_cfg" if takes_conv else "conv_cfg"}')
     # The other options of its norm, such as eps, are a part of the architecture: they stay.
     norm_cfg = {**(options.get('norm_cfg') or norm_cfg), 'type': 'us3l_mm.SlimmableBatchNorm2d'}
     two_lines = dict(conv_cfg=dict(type='us3l_mm.SlimmableConv2d'), norm_cfg=norm_cfg)
-    return check(lambda: kind(**options), lambda: kind(**options | two_lines), size)
+    own_conv = (conv_cfg or {}).get('type', 'layers')
+    return check_slimmable(lambda: kind(**options), lambda: kind(**options | two_lines), size, own_conv)
 
 
 def check_own(kind: type) -> Verdict:
-    """:func:`check` on a backbone of us3l_mm, against the stock one that it is made of."""
+    """:func:`check_slimmable` on a backbone of us3l_mm, against the stock one that it is made of."""
     stock = next(cls for cls in kind.__mro__ if cls.__module__.split('.')[0] in LIBRARIES)
     options = OPTIONS[stock.__module__.split('.')[0]].get(stock.__name__, {})
-    return check(lambda: stock(**options), lambda: kind(**options))
+    return check_slimmable(lambda: stock(**options), lambda: kind(**options))
 
 
 def our_class(library: str, name: str) -> str:

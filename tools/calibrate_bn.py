@@ -5,9 +5,9 @@ python tools/calibrate_bn.py CONFIG CHECKPOINT --widths 1.0 0.75 0.5 0.25
 
 import argparse
 import itertools
-import os
 import os.path as osp
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
@@ -17,6 +17,8 @@ from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_rando
 from mmengine.utils import ProgressBar
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.engine.files import write_files
+from us3l_mm.engine.load_config import read_config
 from us3l_mm.engine.parse_width import parse_width
 from us3l_mm.models.algorithms.multi_width import MultiWidthTraining
 from us3l_mm.slim import calibrate_bn
@@ -58,9 +60,7 @@ def images(cfg: Config, preprocessor: torch.nn.Module, num_batches: int) -> Iter
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     logger = MMLogger.get_instance('us3l_mm', log_level='INFO')
     set_random_seed(0)
@@ -72,8 +72,8 @@ def main() -> None:
     seen = calibrate_bn(part, args.widths, images(cfg, model.data_preprocessor, args.num_batches))
     kept = {key: value.cpu() for key, value in model.state_dict().items()}
     out = args.out or f'{osp.splitext(args.checkpoint)[0]}_calibrated.pth'
-    torch.save({'meta': checkpoint.get('meta', {}), 'state_dict': kept}, f'{out}.part')
-    os.replace(f'{out}.part', out)  # never a half-written file under the final name
+    saved = {'meta': checkpoint.get('meta', {}), 'state_dict': kept}
+    write_files({Path(out): lambda part: torch.save(saved, part)}, force=True)
     widths = ' '.join(map(width_label, args.widths))
     logger.info(f'calibrated widths {widths} on {seen} batches, saved {out}')
 

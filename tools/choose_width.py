@@ -10,7 +10,6 @@ With several budgets, all of them count. The exit status is 1 if no width fits.
 import argparse
 import os.path as osp
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,26 +17,15 @@ from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
-from us3l_mm.engine.cli import add_measuring, check_measuring, image_size, width_argument
-from us3l_mm.engine.export import write_files
+from us3l_mm.engine.cli import add_measuring, check_measuring, checked, image_size
+from us3l_mm.engine.files import write_files
+from us3l_mm.engine.parse_width import parse_single_width
 from us3l_mm.engine.plain_model import Inference, list_widths, plain_model
 from us3l_mm.evaluation.budget import parse_amount, read_accuracy, widest_within, within
 from us3l_mm.evaluation.cost_report import choice_figure, cost_table, report_files
 from us3l_mm.evaluation.width_costs import net_latency, plain_costs
 
 OPTIONS = {'macs': '--max-macs', 'params': '--max-params', 'latency_ms': '--max-latency-ms'}
-
-
-def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
-    """``parse`` with its message shown by argparse."""
-
-    def run(text: str) -> object:
-        try:
-            return parse(text)
-        except (OSError, ValueError) as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return run
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,7 +35,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--max-macs', type=checked(parse_amount), help='for one image: 500M, 1.5G')
     parser.add_argument('--max-params', type=checked(parse_amount), help='7M')
     parser.add_argument('--max-latency-ms', type=checked(parse_amount), help='median for a batch, in milliseconds')
-    parser.add_argument('--widths', type=width_argument, nargs='+', help='candidates; all calibrated ones if not given')
+    parser.add_argument(
+        '--widths', type=parse_single_width, nargs='+', help='candidates; all calibrated ones if not given'
+    )
     parser.add_argument('--probe', type=checked(read_accuracy), help='linear_probe.json, for accuracies by width')
     parser.add_argument('--out', help='files to write, without suffix; CHECKPOINT_choice if not given')
     add_measuring(parser)
@@ -92,6 +82,7 @@ def main() -> None:
     )
     files = report_files(
         Path(args.out or f'{osp.splitext(args.checkpoint)[0]}_choice'),
+        cost_table(rows),
         report,
         choice_figure(rows, args.budgets, chosen, setting),
     )

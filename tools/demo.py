@@ -7,7 +7,6 @@ the demo goes on where it stopped; delete work_dirs/demo to start over.
 """
 
 import argparse
-import json
 import os
 import shlex
 import subprocess
@@ -28,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
 from us3l_mm.datasets import Digits
 from us3l_mm.evaluation import extract_features, width_complexity
+from us3l_mm.evaluation.logged import last_logged
 from us3l_mm.slim import calibrate_bn
 from us3l_mm.visualization import text_table, write_report
 
@@ -84,16 +84,6 @@ def random_backbone(cfg: Config):
     return model.backbone
 
 
-def box_ap(work_dir: Path) -> float:
-    """Box AP (%) of the last evaluation that mmengine logged in ``work_dir``."""
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
-    found = [line['coco/bbox_mAP'] for line in lines if 'coco/bbox_mAP' in line]
-    if not found:
-        raise SystemExit(f'demo: no box AP in {work_dir}: the detector found nothing; delete the folder and run again')
-    return 100 * found[-1]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', default='work_dirs/demo', help='where everything goes (default: %(default)s)')
@@ -146,7 +136,7 @@ def main() -> None:
         options += [f'{split}_dataloader.dataset.data_root={out}/scenes/' for split in ('train', 'val', 'test')]
         command = ['tools/train.py', DETECT, '--width', str(row['width']), '--work-dir', str(work_dir)]
         run(*command, '--resume', '--cfg-options', *options)
-        row['box_ap'] = round(box_ap(work_dir), 2)
+        row['box_ap'] = round(100 * last_logged(work_dir, 'coco/bbox_mAP'), 2)
         timed(f'detect_w{row["width"]:g}')
 
     say('5/5  Report')

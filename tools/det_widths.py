@@ -23,7 +23,10 @@ from mmengine.utils import get_git_hash
 from torch.utils.flop_counter import FlopCounterMode
 
 from us3l_mm.engine import load_config
-from us3l_mm.engine.steps import StepFailed, last_checkpoint, run_step, run_unfinished, write_text
+from us3l_mm.engine.files import write_text
+from us3l_mm.engine.parse_width import parse_width
+from us3l_mm.engine.steps import StepFailed, last_checkpoint, run_step, run_unfinished
+from us3l_mm.slim.layers import width_label
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -33,7 +36,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config of a detector with a slimmable backbone')
     parser.add_argument('checkpoint', help='checkpoint of the pretraining, calibrated for the widths')
     parser.add_argument(
-        '--widths', type=float, nargs='+', default=[1.0, 0.75, 0.5, 0.25], help='widths (default: %(default)s)'
+        '--widths',
+        type=parse_width,
+        nargs='+',
+        default=[1.0, 0.75, 0.5, 0.25],
+        help='widths, such as 0.5, or layer1=0.5,layer4=0.8 for parts (default: %(default)s)',
     )
     parser.add_argument('--work-dir', type=Path, help='where all goes; work_dirs/det_widths/<name of the config>')
     parser.add_argument('--gpus', type=int, default=1, help='processes to train and test with (default: %(default)s)')
@@ -42,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def width_config(args: argparse.Namespace, width: float) -> Config:
+def width_config(args: argparse.Namespace, width: float | dict[str, float]) -> Config:
     """Whole config of one width."""
     cfg = load_config(args.config, args.cfg_options, width=width)
     if 'auto_scale_lr' in cfg:
@@ -61,7 +68,7 @@ def check_weights(cfg: Config) -> None:
     try:
         MODELS.build(cfg.model.backbone).init_weights()
     except (AssertionError, FileNotFoundError, RuntimeError) as error:
-        raise SystemExit(f'width {cfg.model.backbone.width:g}: {error}') from error
+        raise SystemExit(f'width {width_label(cfg.model.backbone.width)}: {error}') from error
 
 
 @torch.no_grad()
@@ -125,9 +132,9 @@ def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> N
 
 
 def collect(out: Path) -> list[dict]:
-    """Results of all widths, the widest first."""
+    """Results of all widths, the one of the most operations first."""
     rows = [json.loads(path.read_text()) for path in out.glob('w*/result.json')]
-    return sorted(rows, key=lambda row: row['width'], reverse=True)
+    return sorted(rows, key=lambda row: row['macs'], reverse=True)
 
 
 def markdown(rows: list[dict], title: str) -> str:
@@ -137,7 +144,7 @@ def markdown(rows: list[dict], title: str) -> str:
     lines.append(['---'] * len(lines[0]))
     for row in rows:
         values = [100 * row['metrics'].get(name, float('nan')) for name in names]
-        cells = [f'{row["width"]:g}', f'{row["params"] / 1e6:.2f}', f'{row["macs"] / 1e9:.4g}']
+        cells = [width_label(row['width']), f'{row["params"] / 1e6:.2f}', f'{row["macs"] / 1e9:.4g}']
         lines.append([*cells, *(f'{value:.1f}' for value in values)])
     text = [f'{title}, fine-tuned at each width.', '', *('| ' + ' | '.join(line) + ' |' for line in lines)]
     if rows:
@@ -157,7 +164,7 @@ def plot(rows: list[dict], title: str, path: Path) -> None:
         values = [100 * row['metrics'][name] for row in rows]
         axes.plot(x, values, 'o-', label=name)
         for row, point in zip(rows, zip(x, values)):
-            axes.annotate(f'{row["width"]:g}', point, textcoords='offset points', xytext=(0, 7), ha='center')
+            axes.annotate(width_label(row['width']), point, textcoords='offset points', xytext=(0, 7), ha='center')
     axes.set(xlabel='GFLOPs per image', ylabel='AP (%)', title=title)
     axes.margins(x=0.08, y=0.15)
     axes.grid(alpha=0.3)
@@ -170,9 +177,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit('ended; the same command goes on from here'))
     title = Path(args.config).stem
     out = args.work_dir or Path('work_dirs/det_widths') / title
-    folders = {width: out / f'w{width:g}' for width in args.widths}
+    folders = {out / f'w{width_label(width)}': width for width in args.widths}
     if not args.print_only:
-        runs = {folder: dict(detector=width_config(args, width)) for width, folder in folders.items()}
+        runs = {folder: dict(detector=width_config(args, width)) for folder, width in folders.items()}
         for folder, configs in runs.items():
             init_default_scope(configs['detector'].get('default_scope', 'mmdet'))
             if not (folder / 'train' / 'last_checkpoint').exists():
@@ -189,7 +196,7 @@ def main() -> None:
         write_text(out / 'table.json', json.dumps(rows, indent=2) + '\n')
         plot(rows, title, out / 'table.png')
         print(f'\nWrote {out}/table.md, table.json and table.png')
-    failures = {folder.name: folder / 'failed.txt' for folder in folders.values() if (folder / 'failed.txt').exists()}
+    failures = {folder.name: folder / 'failed.txt' for folder in folders if (folder / 'failed.txt').exists()}
     if failures:
         why = '; '.join(f'{name}: {path.read_text().strip()}' for name, path in failures.items())
         raise SystemExit(f'failed: {why}; the same command tries again')

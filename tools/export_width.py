@@ -22,8 +22,8 @@ from us3l_mm.engine.export import (
     describe,
     export_onnx,
     export_torch,
-    write_files,
 )
+from us3l_mm.engine.files import write_files
 from us3l_mm.engine.parse_width import parse_width
 from us3l_mm.engine.plain_model import plain_model
 from us3l_mm.engine.stock import stock_config, stock_model

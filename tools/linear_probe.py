@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from us3l_mm.engine import load_config
+from us3l_mm.engine.parse_width import parse_single_width
 from us3l_mm.evaluation import width_complexity
 from us3l_mm.slim import check_width
 
@@ -20,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Linear evaluation of all widths')
     parser.add_argument('config', help='config of the evaluation, from configs/linear')
     parser.add_argument('checkpoint', help='checkpoint that tools/calibrate_bn.py wrote')
-    parser.add_argument('--widths', type=float, nargs='+', help='widths; those of the config if not given')
+    parser.add_argument('--widths', type=parse_single_width, nargs='+', help='widths; those of the config if not given')
     parser.add_argument('--work-dir', help='where logs and results go; work_dirs/<name of the config> if not given')
     parser.add_argument('--resume', action='store_true', help='continue from the latest checkpoint in the work dir')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')

@@ -7,9 +7,8 @@ Harm is the distance of the features to those of the full network or, with --lab
 """
 
 import argparse
+import functools
 import itertools
-import json
-import os
 import os.path as osp
 from pathlib import Path
 
@@ -19,25 +18,24 @@ from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_random_seed
+from torch import Tensor, nn
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.engine.cli import checked
+from us3l_mm.engine.files import write_files
+from us3l_mm.engine.load_config import read_config
+from us3l_mm.engine.parse_width import parse_width
 from us3l_mm.evaluation import width_complexity
 from us3l_mm.evaluation.budget import parse_amount
+from us3l_mm.evaluation.cost_report import report_files
 from us3l_mm.evaluation.width_search import (
-    feature_distance,
+    cka_distance,
     greedy_search,
     pooled_features,
     ridge_error,
     separable_parts,
 )
 from us3l_mm.slim.layers import width_label
-
-
-def amount(text: str) -> float:
-    try:
-        return parse_amount(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,8 +45,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config of the pretraining; its training images are used')
     parser.add_argument('checkpoint', help='checkpoint of the pretraining; it need not be calibrated')
     budget = parser.add_mutually_exclusive_group(required=True)
-    budget.add_argument('--max-macs', type=amount, help='budget of multiply-accumulate operations, such as 200M')
-    budget.add_argument('--max-params', type=amount, help='budget of parameters, such as 5M')
+    budget.add_argument(
+        '--max-macs', type=checked(parse_amount), help='budget of multiply-accumulate operations, such as 200M'
+    )
+    budget.add_argument('--max-params', type=checked(parse_amount), help='budget of parameters, such as 5M')
     parser.add_argument('--parts', nargs='+', help='parts, joined by + where they share a width; found if not given')
     parser.add_argument('--labels', metavar='CONFIG', help='linear evaluation whose labelled images tell the harm')
     parser.add_argument(
@@ -66,10 +66,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def read_images(
-    cfg: Config, preprocessor: torch.nn.Module, count: int
-) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-    """Preprocessed images of some training batches, and their labels if there are any."""
+def read_images(cfg: Config, preprocessor: nn.Module, count: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Preprocessed images of some training batches, and the label of each if they have any."""
     batches, labels = [], []
     for batch in itertools.islice(Runner.build_dataloader(cfg.train_dataloader, seed=0), count):
         data = preprocessor(batch, False)
@@ -99,73 +97,66 @@ def picture(rows: list[dict], uniform: list[dict], key: str, budget: float, harm
     return figure
 
 
-def main() -> None:
-    args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+def load_images(args: argparse.Namespace) -> tuple[nn.Module, list[Tensor], Tensor | None]:
+    """The pretrained backbone, batches of images and, with --labels, their labels."""
+    cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     logger = MMLogger.get_instance('us3l_mm', log_level='ERROR')  # every network is counted
     set_random_seed(0)
     model = MODELS.build(cfg.model).to(args.device).eval()
     checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu', logger=logger)
     load_state_dict(model, checkpoint.get('state_dict', checkpoint), strict=True, logger=logger)
-    backbone, preprocessor = model.backbone, model.data_preprocessor
+    preprocessor = model.data_preprocessor
     if args.labels:
-        cfg = Config.fromfile(args.labels)
+        cfg = read_config(args.labels)
         preprocessor = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **cfg.model.data_preprocessor})
         preprocessor.to(args.device)
     batches, labels = read_images(cfg, preprocessor, args.num_batches)
     if args.labels and not labels:
         raise SystemExit(f'{args.labels} has no labelled training images')
-    if args.parts:
-        groups = [tuple(group.split('+')) for group in args.parts]
-    else:
-        groups = separable_parts(backbone)
+    return model.backbone, batches, torch.cat(labels).to(args.device) if args.labels else None
+
+
+def main() -> None:
+    args = parse_args()
+    backbone, batches, labels = load_images(args)
+    groups = [tuple(group.split('+')) for group in args.parts or ()] or separable_parts(backbone)
     print(f'parts: {", ".join("+".join(group) for group in groups)}; {sum(map(len, batches))} images', flush=True)
-
     key, budget = ('macs', args.max_macs) if args.max_macs else ('params', args.max_params)
+    what = 'distance of the features' if labels is None else 'error of a linear classifier'
     reference = pooled_features(backbone, 1.0, batches)
-    costs: dict[str, dict] = {}
-
-    def count(widths: float | dict[str, float]) -> dict:
-        name = width_label(widths)
-        if name not in costs:
-            costs[name] = width_complexity(backbone, widths, args.input)
-        return costs[name]
 
     def harm(widths: float | dict[str, float]) -> float:
         features = pooled_features(backbone, widths, batches)
-        if args.labels:
-            return ridge_error(features, torch.cat(labels).to(features.device))
-        return feature_distance(features, reference)
+        return cka_distance(features, reference) if labels is None else ridge_error(features, labels)
+
+    @functools.cache
+    def count(width: str) -> dict:
+        return dict(width_complexity(backbone, parse_width(width), args.input), width=width)
 
     def row_of(widths: float | dict[str, float], **more) -> dict:
-        counted = count(widths)
-        return dict(width=width_label(widths), macs=counted['macs'], params=counted['params'], **more)
+        return dict(count(width_label(widths)), **more)
 
-    what = 'error of a linear classifier' if args.labels else 'distance of the features'
     rows = []
-    for found in greedy_search(groups, lambda widths: count(widths)[key], harm, budget, args.step, args.lowest):
-        rows.append(row_of(found['widths'], step=len(rows), harm=found['harm'], parts=found['widths']))
-        done = f'step {len(rows) - 1}: {key} {found["cost"] / 1e6:.2f}M of {budget / 1e6:.2f}M'
+    search = greedy_search(groups, lambda widths: row_of(widths)[key], harm, budget, args.step, args.lowest)
+    for step, found in enumerate(search):
+        rows.append(row_of(found['widths'], step=step, harm=found['harm'], parts=found['widths']))
+        done = f'step {step}: {key} {found["cost"] / 1e6:.2f}M of {budget / 1e6:.2f}M'
         print(f'{done}, {what} {found["harm"]:.4f}, {rows[-1]["width"]}', flush=True)
     grid = [round(1 - 0.05 * i, 2) for i in range(int((1 - args.lowest) / 0.05 + 1e-9) + 1)]
     uniform = [row_of(width, step='–', harm=harm(width)) for width in grid]
-    within = next((row for row in uniform if row[key] <= budget), None)
-
-    out = Path(args.out or f'{osp.splitext(args.checkpoint)[0]}_search')
+    table = text_table([*rows, *[row for row in uniform if row[key] <= budget][:1]], what)
     about = dict(config=args.config, checkpoint=args.checkpoint, budget={key: budget}, harm=what)
-    report = dict(about, steps=rows, uniform=uniform)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f'{out.name}.json.part')
-    part.write_text(json.dumps(report, indent=2) + '\n')
-    os.replace(part, out.with_name(f'{out.name}.json'))
-    picture(rows, uniform, key, budget, what).savefig(out.with_name(f'{out.name}.png'), dpi=120)
-    print(text_table([*rows, *([within] if within else [])], what))
+    files = report_files(
+        Path(args.out or f'{osp.splitext(args.checkpoint)[0]}_search'),
+        table,
+        dict(about, steps=rows, uniform=uniform),
+        picture(rows, uniform, key, budget, what),
+    )
+    write_files(files, force=True)
     print(
-        f'\nThe last row is the widest single width within the budget.\nsaved {out}.json and {out}.png. Next:\n'
-        f'python tools/calibrate_bn.py {args.config} {args.checkpoint} --widths {rows[-1]["width"]}'
+        f'{table}\n\nThe last row is the widest single width within the budget.\nsaved {", ".join(map(str, files))}. '
+        f'Next:\npython tools/calibrate_bn.py {args.config} {args.checkpoint} --widths {rows[-1]["width"]}'
     )
 
 

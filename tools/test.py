@@ -13,6 +13,7 @@ from mmengine.fileio import dump
 from mmengine.runner import Runner
 
 from us3l_mm.engine import load_config
+from us3l_mm.engine.parse_width import parse_width
 from us3l_mm.evaluation.detector_widths import evaluate_widths, widths_table
 
 # By default_scope: visualizer, and the hook that draws with it.
@@ -33,8 +34,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint of a training with this config at this width')
     parser.add_argument('--work-dir', help='where logs go; work_dirs/<name of the config> if not given')
-    parser.add_argument('--width', type=float, help='width at which the model was trained, if the config has another')
-    parser.add_argument('--widths', type=float, nargs='+', help='test one detector for all widths at each of these')
+    parser.add_argument(
+        '--width', type=parse_width, help='width at which the model was trained, if the config has another'
+    )
+    parser.add_argument(
+        '--widths', type=parse_width, nargs='+', help='test one detector for all widths at each of these'
+    )
     parser.add_argument('--out', type=pickle_file, help='write all predictions to this *.pkl file')
     parser.add_argument('--show-dir', help='write the images with their predictions to this folder')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')

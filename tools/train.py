@@ -2,6 +2,7 @@
 
 python tools/train.py configs/us3l/r50_8xb256.py
 python tools/train.py configs/det/retinanet_r18-fpn_1xb4-10e_digits.py --width 0.5
+python tools/train.py configs/det/retinanet_r18-fpn_1xb4-10e_digits.py --width layer1=0.5,layer4=0.8
 """
 
 import argparse
@@ -10,6 +11,8 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from us3l_mm.engine import load_config
+from us3l_mm.engine.check_loaded_hook import CheckLoadedHook
+from us3l_mm.engine.parse_width import parse_width
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,7 +21,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go; work_dirs/<name of the config> if not given')
-    parser.add_argument('--width', type=float, help='fine-tune a slimmable backbone at this width, in (0, 1]')
+    parser.add_argument(
+        '--width', type=parse_width, help='fine-tune a slimmable backbone at 0.5, or layer1=0.5,layer4=0.8'
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -50,7 +55,9 @@ def config_from_args(args: argparse.Namespace) -> Config:
 
 
 def main() -> None:
-    Runner.from_cfg(config_from_args(parse_args())).train()
+    runner = Runner.from_cfg(config_from_args(parse_args()))
+    runner.register_hook(CheckLoadedHook())
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -123,8 +123,12 @@ def test_supervised_checkpoints_load_at_full_width(save, prefix):
     with torch.no_grad():
         expected = torch.nn.Sequential(*list(plain.children())[:-2])(images)
         torch.testing.assert_close(ours(images)[0], expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(RuntimeError, match='no batch-norm statistics for width 0.5'):
-        load(checkpoint, prefix=prefix or None, width=0.5, stem_channels=64, base_channels=64)
+    narrow = dict(prefix=prefix or None, width=0.5, stem_channels=64, base_channels=64)
+    with pytest.raises(RuntimeError, match='(?s)statistics for width 0.5.*calibrate_bn.py.*require_statistics=False'):
+        load(checkpoint, **narrow)
+    sliced = load(checkpoint, **narrow, require_statistics=False)  # batch norm trains: statistics start anew
+    assert torch.equal(sliced.layer4[0].conv1.weight, plain.layer4[0].conv1.weight[:256, :128])
+    assert sliced.bn1.running_mean.eq(0).all() and sliced.bn1.running_var.eq(1).all()
 
 
 @pytest.mark.parametrize('width', [1.0, 0.3])

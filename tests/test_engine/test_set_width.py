@@ -16,8 +16,9 @@ def backbone_cfg(**kwargs):
     return dict(type='us3l_mm.SlimmableResNet_CIFAR', depth=18, stem_channels=16, base_channels=16, **kwargs)
 
 
-def detector(width=None, in_channels=FULL, **top):
-    backbone = backbone_cfg(out_indices=(0, 1, 2, 3), **({} if width is None else dict(width=width)))
+def detector(backbone_width=None, in_channels=FULL, **top):
+    fixed = {} if backbone_width is None else dict(width=backbone_width)
+    backbone = backbone_cfg(out_indices=(0, 1, 2, 3), **fixed)
     neck = dict(type='FPN', in_channels=list(in_channels), out_channels=16, num_outs=4)
     return Config(dict(default_scope='mmdet', model=dict(type='RetinaNet', backbone=backbone, neck=neck), **top))
 
@@ -38,7 +39,7 @@ def test_neck_reads_the_channels_of_the_rounding_rule(width):
 
 
 def test_argument_goes_before_top_level_width_before_backbone():
-    cfg = set_width(detector(width=1.0))
+    cfg = set_width(detector(1.0))
     assert cfg.model.neck.in_channels == FULL
     cfg.width = 0.5
     assert set_width(cfg).model.neck.in_channels == [8, 16, 32, 64]
@@ -193,3 +194,43 @@ def test_mismatch_behind_the_backbone_names_both_numbers(part, change, message):
 def test_shared_head_of_others_is_refused():
     with pytest.raises(ValueError, match="shared_head.type='ResLayer' has no width: use 'us3l_mm.SlimmableResLayer'"):
         set_width(two_stage(shared='ResLayer'), 0.5)
+
+
+PARTS = {'layer2': 0.5, 'layer4': 0.75}
+
+
+@pytest.mark.parametrize('top_level', [False, True])
+def test_widths_of_parts_reach_backbone_and_neck(top_level):
+    cfg = detector(**(dict(width=PARTS) if top_level else {}))
+    set_width(cfg, None if top_level else PARTS)
+    assert cfg.model.backbone.width == PARTS
+    assert cfg.model.neck.in_channels == [16, 16, 64, 96]
+    before = copy.deepcopy(cfg.to_dict())
+    assert set_width(Config(before)).to_dict() == before  # what a run has dumped is read again
+
+
+def test_widths_of_parts_reach_the_shared_head():
+    model = set_width(two_stage(), {'layer1': 0.5, 'layer3': 0.5}).model
+    assert model.backbone.width == model.roi_head.shared_head.width == {'layer1': 0.5, 'layer3': 0.5}
+    assert (model.rpn_head.in_channels, model.roi_head.bbox_head.in_channels) == (128, 512)
+
+
+@pytest.mark.parametrize(
+    ('widths', 'message'),
+    [
+        ({'layer1': 0.5}, 'outputs that are added, as in a residual sum, need one width'),  # with the stem
+        ({'layer9': 0.5}, r"no slimmable layer in \['layer9'\]; its parts: \['conv1', 'bn1', 'layer1'"),
+        ({'layer4': 1.5}, r'width must be in \(0, 1\], got 1.5'),
+        ({}, 'need a part at least'),
+    ],
+)
+def test_parts_that_cannot_be(widths, message):
+    with pytest.raises(ValueError, match=message):
+        set_width(detector(), widths)
+
+
+def test_mismatch_at_widths_of_parts_names_both():
+    cfg = set_width(detector(), PARTS)
+    cfg.model.neck.in_channels = list(FULL)
+    with pytest.raises(ValueError, match=r'(?s)\[16, 32, 64, 128\] does not match.*layer2.*\[16, 16, 64, 96\]'):
+        set_width(cfg)

@@ -7,7 +7,7 @@ import torch
 from sklearn.linear_model import RidgeClassifier
 
 from us3l_mm.evaluation.width_search import (
-    feature_distance,
+    cka_distance,
     greedy_search,
     pooled_features,
     ridge_error,
@@ -56,14 +56,14 @@ def test_distance_matches_a_loop_over_pairs_of_images():
         products['xx'] += a * a
         products['yy'] += b * b
     expected = 1 - products['xy'] / (products['xx'] * products['yy']) ** 0.5
-    assert feature_distance(x, y) == pytest.approx(expected, rel=1e-9)
+    assert cka_distance(x, y) == pytest.approx(expected, rel=1e-9)
 
 
 def test_distance_is_zero_for_a_rotation_and_scaling_and_large_for_noise():
     x = torch.randn(50, 6, dtype=torch.float64)
     rotation, _ = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))
-    assert feature_distance(3 * x @ rotation + 2, x) < 1e-9
-    assert feature_distance(torch.randn(50, 6), x) > 0.5
+    assert cka_distance(3 * x @ rotation + 2, x) < 1e-9
+    assert cka_distance(torch.randn(50, 6), x) > 0.5
 
 
 def test_error_is_that_of_scikit_learns_ridge_classifier():

@@ -530,5 +530,5 @@ def test_layers_of_ones_own_choice_are_kept():
 
 @pytest.mark.parametrize('width', [None, 1.0, 0.5])
 def test_batch_norm_that_cannot_be_sliced_is_refused(width):
-    with pytest.raises(ValueError, match=r"norm_cfg must be .* got .*SyncBN.*sync_bn = 'torch'"):
+    with pytest.raises(ValueError, match=r"norm_cfg must be .* got .*SyncBN.*sync=True.*sync_bn = 'torch'"):
         SlimmableResNet(depth=18, width=width, norm_cfg=dict(type='SyncBN'))

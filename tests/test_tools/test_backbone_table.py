@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from us3l_mm.evaluation.slimmability import check_slimmable
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d
 
 spec = importlib.util.spec_from_file_location('backbone_table', 'tools/backbone_table.py')
 backbone_table = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(backbone_table)
-check, Verdict = backbone_table.check, backbone_table.Verdict
 
 PAGE = Path('docs/backbones.md')
 NO_CONV_CFG = ('refused', 'takes no conv_cfg')
@@ -63,7 +63,7 @@ class Toy(nn.Module):
 
 
 def verdict_of(**options):
-    return check(lambda: Toy(False, **options), lambda: Toy(True, **options), size=8)
+    return check_slimmable(lambda: Toy(False, **options), lambda: Toy(True, **options), size=8)
 
 
 def cat(a, b):

@@ -99,8 +99,45 @@ def test_pretraining_config_cannot_be_tested(tmp_path, monkeypatch):
         tool(monkeypatch, 'test.py', tmp_path / 'pretraining.py', 'x.pth', '--work-dir', tmp_path)
 
 
-@pytest.mark.parametrize('width', ['0', '1.5'])
-def test_bad_width_stops_before_anything_is_built(tmp_path, monkeypatch, width):
-    with pytest.raises(ValueError, match=r'width must be in \(0, 1\]'):
-        tool(monkeypatch, 'train.py', CONFIG, '--width', width, '--work-dir', tmp_path / 'run')
+@pytest.mark.parametrize('width', ['0', '1.5', 'half', 'layer3=2'])
+@pytest.mark.parametrize('name', ['train.py', 'test.py'])
+def test_bad_width_stops_before_anything_is_built(tmp_path, monkeypatch, capsys, name, width):
+    checkpoint = ['x.pth'] if name == 'test.py' else []
+    with pytest.raises(SystemExit):
+        tool(monkeypatch, name, CONFIG, *checkpoint, '--width', width, '--work-dir', tmp_path / 'run')
+    assert 'a width is a number in (0, 1], or one for each of some parts' in capsys.readouterr().err
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('name', ['train.py', 'test.py'])
+def test_missing_files_are_named(tmp_path, monkeypatch, data, name):
+    checkpoint = [tmp_path / 'none.pth'] if name == 'test.py' else []
+    with pytest.raises(FileNotFoundError, match='none.py'):
+        tool(monkeypatch, name, tmp_path / 'none.py', *checkpoint)
+    with pytest.raises(FileNotFoundError, match='none.pth'):
+        load = [f'model.backbone.init_cfg.checkpoint={tmp_path}/none.pth'] if name == 'train.py' else []
+        tool(monkeypatch, name, CONFIG, *checkpoint, '--work-dir', tmp_path / 'run', '--cfg-options', *data, *load)
+
+
+def test_checkpoint_of_another_model_is_not_trained_on(tmp_path, monkeypatch, data):
+    torch.save({'state_dict': {'fc.weight': torch.zeros(2, 2)}}, tmp_path / 'other.pth')
+    options = [*data, f'load_from={tmp_path}/other.pth', 'model.backbone.init_cfg=None']
+    with pytest.raises(RuntimeError, match=r"none of the \d+ keys of RetinaNet: it has \['fc.weight'\]"):
+        tool(monkeypatch, 'train.py', CONFIG, '--work-dir', tmp_path / 'run', '--cfg-options', *options)
+
+
+def test_train_and_test_at_widths_of_parts(tmp_path, monkeypatch, data):
+    width = 'layer3=0.5,layer4=0.75'
+    net = SlimmableResNet_CIFAR(depth=18, stem_channels=16, base_channels=16)
+    calibrate_bn(net, [{'layer3': 0.5, 'layer4': 0.75}], [torch.randn(4, 3, 32, 32)])
+    torch.save({'state_dict': {f'backbone.{k}': v for k, v in net.state_dict().items()}}, tmp_path / 'pretrained.pth')
+    work_dir = tmp_path / 'run'
+    options = [f'model.backbone.init_cfg.checkpoint={tmp_path}/pretrained.pth', 'train_cfg.max_epochs=1']
+    tool(monkeypatch, 'train.py', CONFIG, '--width', width, '--work-dir', work_dir, '--cfg-options', *data, *options)
+    dumped = work_dir / 'retinanet_r18-fpn_1xb4-10e_digits.py'
+    assert Config.fromfile(str(dumped)).model.neck.in_channels == [32, 96]
+    saved = CheckpointLoader.load_checkpoint(str(work_dir / 'epoch_1.pth'))['state_dict']
+    assert saved['backbone.layer4.0.conv1.weight'].shape[:2] == (96, 32)
+    for config, arguments in ((CONFIG, ['--width', width]), (dumped, [])):  # what was dumped knows the widths
+        arguments += ['--work-dir', tmp_path / 'test', '--cfg-options', *data]
+        tool(monkeypatch, 'test.py', config, work_dir / 'epoch_1.pth', *arguments)

@@ -45,6 +45,7 @@ class Commands:
             (work_dir / 'last_checkpoint').write_text(str(last))
         else:
             width = cfg.model.backbone.width
+            width = width if isinstance(width, float) else min(width.values())
             metrics = {'coco/bbox_mAP': width / 4, 'coco/bbox_mAP_l': -1.0, 'time': 1.0}
             (work_dir / 'time/time.json').write_text(json.dumps(metrics))
         return SimpleNamespace(returncode=0)
@@ -92,6 +93,14 @@ def test_every_width_is_trained_and_tested(run, commands, tmp_path, checkpoint, 
     assert 'image of 64 x 64 pixels' in table and table in capsys.readouterr().out
     assert (tmp_path / 'out/table.png').stat().st_size > 5000
     assert [row['width'] for row in json.loads((tmp_path / 'out/table.json').read_text())] == [1.0, 0.5]
+
+
+def test_widths_of_parts_are_a_row_of_the_table(run, commands, tmp_path):
+    with pytest.raises(SystemExit, match='width layer3=0.5: .*no batch-norm statistics for width layer3=0.5'):
+        run(widths=['layer3=0.5'])
+    run('--cfg-options', 'model.backbone.require_statistics=False', widths=[1, 'layer3=0.5'])
+    assert commands.done == [('w1', 'train'), ('w1', 'test'), ('wlayer3=0.5', 'train'), ('wlayer3=0.5', 'test')]
+    assert '| layer3=0.5 |' in (tmp_path / 'out/table.md').read_text()
 
 
 def test_what_is_finished_is_skipped(run, commands):

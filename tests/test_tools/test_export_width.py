@@ -336,16 +336,6 @@ def test_what_is_there_is_kept_without_force(run_tool, folder, tmp_path):
     assert built(tmp_path / 'a')[1].model.backbone.width == 0.5
 
 
-def test_no_file_appears_unless_all_are_complete(tmp_path):
-    def fail(path):
-        path.write_text('half')
-        raise OSError('disk full')
-
-    with pytest.raises(OSError, match='disk full'):
-        export.write_files({tmp_path / 'a': lambda path: path.write_text('a'), tmp_path / 'b': fail})
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ('name', 'config', 'args', 'error', 'message'),
     [

@@ -38,6 +38,7 @@ def test_search_meets_the_budget_step_by_step(labels, checkpoint, run_tool, tmp_
     assert report['steps'][0]['parts'] == dict.fromkeys(['conv1', 'layer1', 'layer2', 'layer3', 'layer4'], 1.0)
     assert all(step['parts']['conv1'] == step['parts']['layer1'] for step in report['steps'])
     assert (tmp_path / 'found.png').read_bytes().startswith(b'\x89PNG')
+    assert (tmp_path / 'found.md').read_text().count('\n') == 3 + len(macs)  # one more: the widest single width
     printed = capsys.readouterr().out
     assert report['steps'][-1]['width'] in printed.split('tools/calibrate_bn.py')[1]
 

@@ -4,14 +4,16 @@ import json
 
 import pytest
 import torch
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 
+from us3l_mm.engine import load_config
 from us3l_mm.evaluation import width_complexity, width_costs
 from us3l_mm.models import SlimmableResNet_CIFAR
 from us3l_mm.slim import calibrate_bn
 
 PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'
 DETECTOR = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
+ALL_WIDTHS = 'configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
 NET = dict(depth=18, stem_channels=16, base_channels=16)
 
 
@@ -96,6 +98,24 @@ def test_widest_width_within_the_macs_is_chosen_among_the_calibrated_ones(run_to
     assert is_png(tmp_path / 'c.png')
 
 
+def test_width_of_a_detector_for_all_widths_is_chosen(run_tool, tmp_path, capsys):
+    cfg = load_config(ALL_WIDTHS, {'model.backbone.init_cfg': None})
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    calibrate_bn(model.slimmable_part(), [1.0, 0.5], [torch.randn(2, 3, 32, 32)])
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'net.pth')
+    size = ['--input', 32, 48]
+    run_tool('analyze_widths', ALL_WIDTHS, '--widths', 0.5, '--no-latency', *size, '--out', tmp_path / 'a')
+    (narrow,), dense = read(tmp_path / 'a')['widths'], model.dense(0.5)
+    assert narrow['params'] == sum(p.numel() for part in (dense.backbone, dense.neck) for p in part.parameters())
+    budget = ['--max-macs', narrow['macs'], *size]
+    run_tool('choose_width', ALL_WIDTHS, tmp_path / 'net.pth', *budget, '--out', tmp_path / 'c')
+    assert read(tmp_path / 'c')['chosen'] == 0.5 and [row['width'] for row in read(tmp_path / 'c')['widths']] == [
+        1,
+        0.5,
+    ]
+
+
 def test_latency_budget_is_measured(run_tool, folder, tmp_path, fake_time):
     args = ['--max-latency-ms', 25, '--max-params', '1M', '--widths', 0.3, 0.75, 1.0, '--input', 16]
     run_tool('choose_width', PRETRAIN, folder / 'calibrated.pth', *args, '--out', tmp_path / 'c')
@@ -131,6 +151,7 @@ def test_widths_that_cannot_be_chosen_are_refused(run_tool, folder, name, config
         ([], 'give a budget: --max-macs, --max-params, --max-latency-ms'),
         (['--max-macs', '1GB'], 'give a number above zero'),
         (['--max-macs', '1G', '--widths', '2'], 'width must be in'),
+        (['--max-macs', '1G', '--widths', 'layer3=0.5'], 'one width for all parts is wanted here'),
         (['--max-macs', '1G', '--probe', 'nothing.json'], 'nothing.json'),
         (['--max-macs', '1G', '--batch', '0'], '--batch must be at least 1, got 0'),
         (['--max-macs', '1G', '--threads', '0'], '--threads must be at least 1, got 0'),

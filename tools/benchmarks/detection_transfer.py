@@ -7,12 +7,12 @@ Runs that are finished are skipped, one that was cut off goes on.
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
 from us3l_mm.engine.steps import alone_in, run_step
+from us3l_mm.evaluation.logged import last_logged
 
 ROOT = Path(__file__).parents[2]
 CONFIG = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
@@ -27,13 +27,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', default='work_dirs/detection_transfer', help='where runs go')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='options for all trainings, as of tools/train.py')
     return parser.parse_args()
-
-
-def box_ap(folder: Path) -> float:
-    """Box AP (%) of the last evaluation in a work dir."""
-    logs = sorted(folder.glob('*/vis_data/scalars.json'))
-    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
-    return 100 * [line['coco/bbox_mAP'] for line in lines if 'coco/bbox_mAP' in line][-1]
 
 
 def main() -> None:
@@ -51,7 +44,7 @@ def main() -> None:
                 run_step(
                     ROOT / 'tools/train.py', [*arguments, option, f'randomness.seed={seed}', *args.cfg_options], lock
                 )
-            found[start].append(box_ap(folder))
+            found[start].append(100 * last_logged(folder, 'coco/bbox_mAP'))
     print(f'\nBox AP (%) at width {args.width:g}, {args.config}, seeds {args.seeds}')
     print('| backbone from | each seed | mean | standard deviation |\n|---|---|---|---|')
     for start, values in found.items():

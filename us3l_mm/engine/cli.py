@@ -2,24 +2,23 @@
 
 import argparse
 import os.path as osp
+from collections.abc import Callable
 
 import torch
-
-from us3l_mm.slim import check_width
 
 from .plain_model import PlainModel
 
 
-def width_argument(text: str) -> float:
-    """Width of a command line.
+def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
+    """``parse`` as a type for argparse, which shows the message of its errors."""
 
-    Raises:
-        argparse.ArgumentTypeError: If it is none.
-    """
-    try:
-        return check_width(float(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    def run(text: str) -> object:
+        try:
+            return parse(text)
+        except (OSError, ValueError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return run
 
 
 def image_size(given: list[int] | None, plain: PlainModel) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 import importlib.util
 import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,31 +18,6 @@ from .plain_model import Inference, PlainModel, outputs
 
 TOLERANCE = 1e-4  # of an exported net, against the largest output where that is above one
 ONNX_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
-
-
-def write_files(files: dict[Path, Callable[[Path], None]], force: bool = False) -> None:
-    """Write files under their names only when all of them are complete.
-
-    Args:
-        files (dict[Path, Callable[[Path], None]]): For each file, what writes it to a given path.
-        force (bool): Whether to replace files that are there.
-
-    Raises:
-        FileExistsError: If one is there and ``force`` is not given. Nothing is written then.
-    """
-    there = [str(path) for path in files if path.exists()]
-    if there and not force:
-        raise FileExistsError(f'{", ".join(there)} exists already; give --force to replace it, or another --out')
-    parts = {path: path.with_name(f'{path.name}.part') for path in files}
-    try:
-        for path, write in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(parts[path])
-        for path, part in parts.items():
-            os.replace(part, path)
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
 
 
 def describe(plain: PlainModel, config: str, checkpoint: str) -> dict:

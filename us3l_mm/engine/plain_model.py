@@ -12,11 +12,14 @@ from mmengine.runner import CheckpointLoader
 from mmpretrain.models import BaseClassifier
 from torch import Tensor, nn
 
-from us3l_mm.models import LinearProbe, SlimmableBackboneMixin, SlimmableLinearClsHead
+from us3l_mm.models import LinearProbe, SlimmableBackboneMixin, SlimmableDetector, SlimmableLinearClsHead
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import SwitchableBatchNorm2d, check_width
+from us3l_mm.slim import SwitchableBatchNorm2d
 from us3l_mm.slim.layers import width_key, width_label
 
+from .load_config import read_config
+from .parse_width import check_widths
+from .plain_detector import make_plain, plain_state
 from .set_width import set_width
 
 # Types of several widths, and what they are at one; arguments that go with them.
@@ -27,6 +30,7 @@ _PLAIN_TYPES = {
     'us3l_mm.WidthAccuracy': 'mmpretrain.Accuracy',
 }
 _TRAINING_ONLY = ('widths', 'eval_widths', 'sampler', 'distill', 'group_reg', 'update', 'by_epoch', 'init_cfg')
+_PARTS = {'probe': 'classifier', 'all widths': 'detector'}  # what is exported of a model; of others, what they are
 _TEST_KEYS = ('data_preprocessor', 'test_dataloader', 'test_evaluator', 'test_cfg', 'visualizer')
 
 
@@ -100,7 +104,7 @@ def list_widths(path: str, checkpoint: str, cfg_options: dict | None = None) -> 
         ValueError: If the config fixes the width.
         RuntimeError: If no width is calibrated.
     """
-    cfg = _read(path, cfg_options)
+    cfg = read_config(path, cfg_options)
     model, _, scope = _parse(cfg)
     if _fixed_width(cfg) is not None:
         raise ValueError(
@@ -129,13 +133,6 @@ def list_widths(path: str, checkpoint: str, cfg_options: dict | None = None) -> 
     return sorted(widths, reverse=True)
 
 
-def _read(path: str, cfg_options: dict | None) -> Config:
-    cfg = Config.fromfile(path)
-    if cfg_options is not None:
-        cfg.merge_from_dict(cfg_options)
-    return cfg
-
-
 def _load(checkpoint: str) -> tuple[dict[str, Tensor], dict]:
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     return loaded.get('state_dict', loaded), loaded.get('meta', {})
@@ -147,7 +144,7 @@ def _fixed_width(cfg: Config) -> float | Mapping[str, float] | None:
 
 
 def _parse(cfg: Config) -> tuple[ConfigDict, str, str]:
-    """Model, kind (``'backbone'``, ``'probe'``, ``'classifier'``, ``'detector'``) and scope of a config."""
+    """Model, kind (``'backbone'``, ``'probe'``, ``'classifier'``, ``'detector'``, ``'all widths'``) and scope."""
     scope, model = cfg.get('default_scope', 'mmpretrain'), cfg.get('model') or {}
     if not isinstance(model.get('backbone'), dict) or 'type' not in model:
         raise ValueError(f'{cfg.filename} has no model with a backbone')
@@ -160,7 +157,12 @@ def _parse(cfg: Config) -> tuple[ConfigDict, str, str]:
         )
     if issubclass(kind, BaseClassifier) and not model.get('head'):
         return model, 'backbone', scope
-    names = {LinearProbe: 'probe', BaseClassifier: 'classifier', BaseDetector: 'detector'}
+    names = {
+        LinearProbe: 'probe',
+        BaseClassifier: 'classifier',
+        SlimmableDetector: 'all widths',
+        BaseDetector: 'detector',
+    }
     return model, next((name for cls, name in names.items() if issubclass(kind, cls)), 'backbone'), scope
 
 
@@ -170,8 +172,7 @@ def _target(cfg: Config, width: float | Mapping[str, float] | None) -> tuple[Con
     fixed = _fixed_width(cfg)
     if width is None and fixed is None:
         raise ValueError(f'{cfg.filename} leaves the width open: give --width')
-    width = fixed if width is None else width
-    width = dict(width) if isinstance(width, Mapping) else check_width(width)
+    width = check_widths(fixed if width is None else width)
     out = Config(dict(default_scope=scope, model=model.to_dict()))
     out.model.backbone.pop('init_cfg', None)  # the checkpoint has it all
     if kind == 'backbone':
@@ -181,6 +182,8 @@ def _target(cfg: Config, width: float | Mapping[str, float] | None) -> tuple[Con
         out.model.backbone.width = width
         return out, kind, width
     out.merge_from_dict({key: cfg[key] for key in _TEST_KEYS if cfg.get(key) is not None})
+    if kind == 'all widths':
+        return Config(make_plain(out, width).to_dict()), kind, width
     if kind == 'probe':
         if width_key(width) not in map(width_key, model.widths):
             raise ValueError(f'the probe has no head for width {width_label(width)}, only for {list(model.widths)}')
@@ -228,7 +231,7 @@ def plain_model(
 
     Args:
         path (str): Config of a pretraining (only its backbone is taken), of a linear evaluation, of a classifier
-            or of a detector.
+            or of a detector, fine-tuned at a width or for all of them.
         checkpoint (str, optional): Its checkpoint; of several widths, one that ``tools/calibrate_bn.py`` wrote.
             Without one the weights are random, which is enough to count costs.
         width (float | Mapping[str, float], optional): Width multiplier, in (0, 1], or those of parts of the
@@ -239,9 +242,10 @@ def plain_model(
         ValueError: If the width is missing or the model cannot have it; see the message.
         RuntimeError: If the checkpoint belongs to another model, or has no statistics for the width.
     """
-    cfg, kind, width = _target(_read(path, cfg_options), width)
+    source = read_config(path, cfg_options)
+    cfg, kind, width = _target(source, width)
     with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
-        model = registry.build(cfg.model.to_dict())
+        model = registry.build(cfg.model)
     meta: dict = {}
     if checkpoint is not None:
         if not osp.isfile(checkpoint):
@@ -249,9 +253,11 @@ def plain_model(
         state, meta = _load(checkpoint)
         if not any(key.startswith('backbone.') for key in state):
             raise RuntimeError(f"{checkpoint} has no keys that start with 'backbone.', got {list(state)[:3]}")
+        if kind == 'all widths':
+            state = plain_state(source.model, cfg.default_scope, state, width)
         model.load_state_dict(_state_for(model, kind, state, width), strict=True)
     model.eval()
-    return PlainModel(cfg, model, dict(probe='classifier').get(kind, kind), width, meta)
+    return PlainModel(cfg, model, _PARTS.get(kind, kind), width, meta)
 
 
 @torch.no_grad()

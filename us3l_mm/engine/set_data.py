@@ -9,13 +9,13 @@ from mmengine.config import Config, ConfigDict
 _DATA = tuple(f'{split}_{part}' for split in ('train', 'val', 'test') for part in ('dataloader', 'evaluator'))
 
 
-def _dicts(node: Any) -> Iterator[ConfigDict]:
+def find_dicts(node: Any) -> Iterator[ConfigDict]:
     """All dicts in a part of a config."""
     if isinstance(node, dict):
         yield node
     if isinstance(node, (dict, list, tuple)):
         for child in list(node.values()) if isinstance(node, dict) else node:
-            yield from _dicts(child)
+            yield from find_dicts(child)
 
 
 def move_data(cfg: Config, old: str, new: str) -> Config:
@@ -33,7 +33,7 @@ def move_data(cfg: Config, old: str, new: str) -> Config:
         ValueError: If no data set names ``old``.
     """
     moved = 0
-    for part in _dicts([cfg.get(key) for key in _DATA]):
+    for part in find_dicts([cfg.get(key) for key in _DATA]):
         for key, value in part.items():
             if isinstance(value, str) and osp.join(value, '').startswith(osp.join(old, '')):
                 part[key] = osp.normpath(osp.join(new, osp.relpath(value, old)))
@@ -68,8 +68,10 @@ def set_classes(cfg: Config, classes: Sequence[str] | str | None) -> Config:
         )
     loaders = [cfg.get(key) for key in _DATA if key.endswith('dataloader')]
     # Wrappers such as ConcatDataset hold data sets of their own, and have no classes.
-    datasets = [part for part in _dicts(loaders) if 'pipeline' in part and not part.keys() & {'dataset', 'datasets'}]
-    heads = [part for part in _dicts(cfg.get('model')) if 'num_classes' in part]
+    datasets = [
+        part for part in find_dicts(loaders) if 'pipeline' in part and not part.keys() & {'dataset', 'datasets'}
+    ]
+    heads = [part for part in find_dicts(cfg.get('model')) if 'num_classes' in part]
     if not datasets or not heads:
         raise ValueError('classes cannot be set: the config has no data set with a pipeline, or no head of num_classes')
     for dataset in datasets:

@@ -1,6 +1,7 @@
 """The width of a fine-tuned network, in one place of its config."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -8,7 +9,9 @@ from torch import nn
 
 from us3l_mm.models import SlimmableBackboneMixin, SlimmableResLayer
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import check_width
+from us3l_mm.slim.layers import width_label
+
+from .parse_width import check_widths
 
 
 def _class(part: ConfigDict, scope: str | None) -> type | None:
@@ -23,6 +26,13 @@ def _build(part: ConfigDict, scope: str | None, **changes) -> nn.Module:
     """A part of the model, with random weights; nothing is loaded."""
     with MODELS.switch_scope_and_registry(scope) as registry:
         return registry.build({**part, 'init_cfg': None, **changes})
+
+
+def build_backbone(cfg: Config) -> SlimmableBackboneMixin | None:
+    """The backbone of a config with random weights if it is one of ours, else None."""
+    backbone, scope = cfg.get('model', {}).get('backbone'), cfg.get('default_scope')
+    ours = backbone is not None and issubclass(_class(backbone, scope) or object, SlimmableBackboneMixin)
+    return _build(backbone, scope) if ours else None
 
 
 def _parts(name: str, found: Any) -> list[tuple[str, ConfigDict]]:
@@ -67,7 +77,7 @@ def _followers(model: ConfigDict, channels: list[int], scope: str | None) -> lis
     return found
 
 
-def set_width(cfg: Config, width: float | None = None) -> Config:
+def set_width(cfg: Config, width: float | Mapping[str, float] | None = None) -> Config:
     """Set the width of the backbone and all that follows from it.
 
     The width is the argument or else the top-level ``width`` of the config. It goes to
@@ -80,42 +90,42 @@ def set_width(cfg: Config, width: float | None = None) -> Config:
 
     Args:
         cfg (Config): Config of an mmdet or mmpretrain model; changed in place.
-        width (float, optional): Width multiplier, in (0, 1].
+        width (float | Mapping[str, float], optional): Width multiplier, in (0, 1], or those of parts of the
+            backbone by name; see :func:`us3l_mm.slim.use_width`.
 
     Returns:
         Config: ``cfg``.
 
     Raises:
         TypeError: If the width is not a number.
-        ValueError: If the width is outside (0, 1]; if a width is asked of a model whose backbone is not one of
-            ours or whose neck and heads have no ``in_channels``; if the shared head is not one of ours; or if the
-            numbers in the config don't match the backbone.
+        ValueError: If the width is outside (0, 1], or those of parts don't fit together; if a width is asked of a
+            model whose backbone is not one of ours or whose neck and heads have no ``in_channels``; if the shared
+            head is not one of ours; or if the numbers in the config don't match the backbone.
     """
     if width is None:
         width = cfg.get('width')
     if width is not None:
-        width = check_width(width)
+        width = check_widths(width)
     model, scope = cfg.get('model', {}), cfg.get('default_scope')
     backbone = model.get('backbone')
-    ours = backbone is not None and issubclass(_class(backbone, scope) or object, SlimmableBackboneMixin)
-    if not ours:
+    if backbone is None or not issubclass(_class(backbone, scope) or object, SlimmableBackboneMixin):
         if width is None:
             return cfg
         got = 'a model without backbone' if backbone is None else f'model.backbone.type={backbone.type!r}'
         raise ValueError(
-            f"width={width:g} needs a slimmable backbone such as 'us3l_mm.SlimmableResNet', got {got}; "
+            f"width={width_label(width)} needs a slimmable backbone such as 'us3l_mm.SlimmableResNet', got {got}; "
             'change the type, or drop the width'
         )
     if width is not None:
         if 'width' in cfg:
             cfg.width = width
         backbone.width = width
-    channels = list(_build(backbone, scope).out_channels)
+    channels = list(build_backbone(cfg).out_channels)
     followers = _followers(model, channels, scope)
     if width is not None and not followers:
         raise ValueError(
-            f'cannot set width={width:g}: neither model.neck nor model.head has in_channels, so it is not known what '
-            "reads the backbone; set model.backbone.width and that part's in_channels in the config"
+            f'cannot set width={width_label(width)}: neither model.neck nor model.head has in_channels, so it is not '
+            "known what reads the backbone; set model.backbone.width and that part's in_channels in the config"
         )
     for name, part, key, needed in followers:
         got = part.get(key)

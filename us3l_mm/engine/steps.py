@@ -15,6 +15,8 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
+from .files import write_text
+
 ENV = {
     'OMP_NUM_THREADS': '1',  # small nets gain little from more threads, and lose much where cores are shared
     **os.environ,
@@ -24,13 +26,6 @@ ENV = {
 
 class StepFailed(Exception):
     """A command ended with an error."""
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is never seen half-written."""
-    part = path.with_name(f'{path.name}.part')
-    part.write_text(text, encoding='utf-8')
-    os.replace(part, path)
 
 
 def write_configs(folder: Path, configs: dict[str, Config]) -> None:

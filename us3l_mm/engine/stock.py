@@ -131,7 +131,7 @@ def stock_model(plain: PlainModel, cfg: Config) -> nn.Module:
         ValueError: If it gives other features, by a single bit.
     """
     with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
-        model = registry.build(cfg.model.to_dict()).eval()
+        model = registry.build(cfg.model).eval()
     model.load_state_dict(plain.model.state_dict(), strict=True)
     images = torch.randn(2, 3, 64, 64)
     for a, b in zip(outputs(plain.model.backbone, images), outputs(model.backbone, images), strict=True):

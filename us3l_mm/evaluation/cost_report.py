@@ -116,10 +116,10 @@ def _finish(axes: Axes, x: str, y: str) -> None:
     axes.grid(alpha=0.3)
 
 
-def report_files(out: Path, report: dict, figure: Figure) -> dict[Path, Callable[[Path], object]]:
-    """OUT.md, OUT.json and OUT.png, each with what writes it to a path; ``report['widths']`` are the rows."""
+def report_files(out: Path, table: str, report: dict, figure: Figure) -> dict[Path, Callable[[Path], object]]:
+    """OUT.md, OUT.json and OUT.png, each with what writes it to a path."""
     return {
-        out.with_name(f'{out.name}.md'): lambda path: path.write_text(cost_table(report['widths']) + '\n'),
+        out.with_name(f'{out.name}.md'): lambda path: path.write_text(f'{table}\n', encoding='utf-8'),
         out.with_name(f'{out.name}.json'): lambda path: path.write_text(json.dumps(report, indent=2) + '\n'),
         out.with_name(f'{out.name}.png'): lambda path: figure.savefig(path, format='png', dpi=120),
     }

@@ -1,7 +1,7 @@
 """Accuracy and cost of one detector at each of several widths."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -13,17 +13,21 @@ from torch import nn
 
 from us3l_mm.models.detectors import SlimmableDetector
 from us3l_mm.slim import use_width
+from us3l_mm.slim.layers import width_label
 
 from .width_costs import measure_latency
 
 
-def evaluate_widths(runner: Runner, widths: Sequence[float], warmup: int = 3, repeats: int = 10) -> list[dict]:
+def evaluate_widths(
+    runner: Runner, widths: Sequence[float | Mapping[str, float]], warmup: int = 3, repeats: int = 10
+) -> list[dict]:
     """Test a detector at each width.
 
     Args:
         runner (Runner): With a :class:`SlimmableDetector`, a checkpoint to load that is calibrated for the widths,
             and everything that a test needs.
-        widths (Sequence[float]): Width multipliers, each in (0, 1].
+        widths (Sequence[float | Mapping[str, float]]): Width multipliers, each in (0, 1], or those of parts; see
+            :meth:`SlimmableDetector.dense`.
         warmup (int): Passes before the latency is measured.
         repeats (int): Passes that it is the median of.
 
@@ -46,7 +50,7 @@ def evaluate_widths(runner: Runner, widths: Sequence[float], warmup: int = 3, re
     sample = runner.test_loop.dataloader.dataset[0]
     rows = []
     for width in widths:  # before any test: what is not calibrated shall not come to light after hours
-        rows.append(dict(width=float(width), **detector_costs(model.dense(width), sample, warmup, repeats)))
+        rows.append(dict(width=width, **detector_costs(model.dense(width), sample, warmup, repeats)))
     for row in rows:
         with use_width(model.slimmable_part(), row['width']):
             row['metrics'] = runner.test()
@@ -95,7 +99,7 @@ def widths_table(rows: Sequence[dict]) -> str:
     for row in rows:
         metrics = [f'{100 * row["metrics"][name]:.1f}' for name in names]
         costs = [f'{row["params"] / 1e6:.2f}', f'{row["macs"] / 1e9:.3f}', f'{row["latency_ms"]:.1f}']
-        lines.append([f'{row["width"]:g}', *metrics, *costs])
+        lines.append([width_label(row['width']), *metrics, *costs])
     text = ['| ' + ' | '.join(line) + ' |' for line in lines]
     size = ' x '.join(map(str, rows[0]['size']))
     return '\n'.join([*text, '', f'GFLOPs (multiply-adds) and latency for one image of {size} pixels.'])

@@ -70,7 +70,7 @@ def pooled_features(module: nn.Module, width: float | Widths, batches: Sequence[
     return torch.cat(found)
 
 
-def feature_distance(features: Tensor, reference: Tensor) -> float:
+def cka_distance(features: Tensor, reference: Tensor) -> float:
     """1 minus the linear CKA of two sets of features, (N, C) and (N, C'): 0 if one is a rotation of the other.
 
     Source: Kornblith et al., "Similarity of Neural Network Representations Revisited", ICML 2019.
@@ -126,7 +126,11 @@ def greedy_search(
     """
     if not 0 < step < 1 or not 0 < lowest < 1:
         raise ValueError(f'step and lowest must be in (0, 1), got {step} and {lowest}')
-    widths = {part: 1.0 for group in groups for part in group}
+    parts = [part for group in groups for part in group]
+    least = cost(dict.fromkeys(parts, lowest))
+    if least > budget:
+        raise ValueError(f'the budget of {budget:g} is out of reach: all parts at {lowest:g} cost {least:g}')
+    widths = dict.fromkeys(parts, 1.0)
     now = dict(widths=widths, cost=cost(widths), harm=harm(widths))
     yield now
     while now['cost'] > budget:
@@ -141,9 +145,6 @@ def greedy_search(
                 candidates.append(dict(widths=widths, cost=spent, harm=harm(widths)))
             else:  # rounding has left its channels as they were: go on from there
                 now['widths'] = widths
-        if not candidates:
-            if any(now['widths'][group[0]] > lowest for group in groups):
-                continue
-            raise ValueError(f'the budget of {budget:g} is out of reach: all parts at {lowest:g} cost {now["cost"]:g}')
-        now = min(candidates, key=lambda new: (new['harm'] - now['harm']) / (now['cost'] - new['cost']))
-        yield now
+        if candidates:
+            now = min(candidates, key=lambda new: (new['harm'] - now['harm']) / (now['cost'] - new['cost']))
+            yield now

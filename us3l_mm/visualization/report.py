@@ -3,8 +3,9 @@
 import html
 import io
 import json
-import os
 from pathlib import Path
+
+from us3l_mm.engine.files import write_text
 
 COLUMNS = (
     ('width', 'Width', '{:g}'),
@@ -112,9 +113,5 @@ def write_report(report: dict, out_dir: str, title: str, summary: str, note: str
         table=_html_table(rows),
         figure=_curves(rows),
     )
-    folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (('report.json', json.dumps(report, indent=2) + '\n'), ('report.html', page)):
-        part = folder / f'{name}.part'
-        part.write_text(text, encoding='utf-8')
-        os.replace(part, folder / name)
+    write_text(Path(out_dir, 'report.json'), json.dumps(report, indent=2) + '\n')
+    write_text(Path(out_dir, 'report.html'), page)

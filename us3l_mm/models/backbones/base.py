@@ -57,7 +57,8 @@ class SlimmableBackboneMixin:
         if foreign:
             raise ValueError(
                 f"norm_cfg must be of type 'us3l_mm.SlimmableBatchNorm2d', got {norm_cfg}, which builds {foreign}. "
-                "For batch norm synchronised between GPUs set sync_bn = 'torch' at the top level of the config"
+                "For batch norm synchronised between GPUs: dict(type='us3l_mm.SlimmableBatchNorm2d', sync=True) or, at "
+                "a fixed width, sync_bn = 'torch' at the top level of the config"
             )
         self.width = width
         self.require_statistics = require_statistics
@@ -161,6 +162,7 @@ class SlimmableBackboneMixin:
         width = width_label(self.width)
         return RuntimeError(
             f'the checkpoint has no batch-norm statistics for width {width} of {type(self).__name__}. Measure them '
-            f'with `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {width}`, or set require_statistics=False '
-            'where batch norm is to train from scratch'
+            f'with `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {width}`, CONFIG that of its pretraining; '
+            "one that was not trained to be slimmable, such as torchvision's, has none to measure: set "
+            'model.backbone.require_statistics=False, which is right where batch norm trains'
         )

@@ -1,7 +1,8 @@
 """One detector for all widths."""
 
 import copy
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -80,8 +81,9 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
         return getattr(self, 'rpn_head', getattr(self, 'bbox_head', None))
 
     def slimmable_part(self) -> nn.Module:
-        """Backbone and neck, in a row."""
-        return nn.Sequential(self.backbone, *([self.neck] if self.with_neck else []))
+        """Backbone and neck, in a row and by these names."""
+        names = ('backbone', 'neck') if self.with_neck else ('backbone',)
+        return nn.Sequential(OrderedDict((name, getattr(self, name)) for name in names))
 
     def loss(self, inputs: Tensor, data_samples: list, target: dict[str, Any] | None = None) -> dict[str, Any]:
         """Loss at the width now in force.
@@ -112,11 +114,12 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
         """The single losses of the widest width."""
         return {f'{name}_widest': value for name, value in outputs['losses'].items() if name != 'loss'}
 
-    def dense(self, width: float, with_statistics: bool = True) -> BaseDetector:
+    def dense(self, width: float | Mapping[str, float], with_statistics: bool = True) -> BaseDetector:
         """The stock detector, without any slimmable layer, that this one is at ``width``, of its own memory.
 
         Args:
-            width (float): Width multiplier, in (0, 1].
+            width (float | Mapping[str, float]): Width multiplier, in (0, 1], or those of parts of
+                :meth:`slimmable_part`, such as ``{'backbone.layer4': 0.5, 'neck': 1.0}``.
             with_statistics (bool): Whether batch norms take the calibrated statistics of that width.
 
         Raises:

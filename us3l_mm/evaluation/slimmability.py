@@ -1,0 +1,168 @@
+"""Whether a network is slimmable by conv_cfg and norm_cfg alone: its narrow forms are those of the full one.
+
+Shapes: N images, C channels.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+
+from us3l_mm.slim import SlimmableLayer, to_dense, trace_channels, use_width
+
+WIDTHS = (0.5, 0.3)
+
+
+class Verdict(NamedTuple):
+    """What became of a backbone: ``works``, ``not aligned``, ``refused`` or ``fails``; and why."""
+
+    word: str
+    why: str = ''
+
+
+def _randomise(net: nn.Module) -> None:
+    """Give every parameter a value as if trained: no branch starts at zero, nothing stays uninitialised."""
+    for tensor in net.parameters():
+        if tensor.dim() == 1:
+            nn.init.uniform_(tensor, 0.5, 1.5)
+        else:
+            nn.init.normal_(tensor, 0, tensor[0].numel() ** -0.5)
+
+
+def _only_norms_train(net: nn.Module) -> nn.Module:
+    """Batch statistics, but no dropout, so that two runs give the same."""
+    for layer in net.modules():
+        layer.training = isinstance(layer, _BatchNorm)
+    return net
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """Tensors of an output, however nested."""
+    if isinstance(output, Tensor):
+        return [output]
+    return [tensor for part in output for tensor in _tensors(part)]
+
+
+def _close(got: list[Tensor], expected: list[Tensor]) -> bool:
+    """Equal but for rounding in float64."""
+    return len(got) == len(expected) and all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=1e-7, atol=1e-7 * b.abs().max().item())
+        for a, b in zip(got, expected)
+    )
+
+
+@torch.no_grad()
+def _is_aligned(net: nn.Module, x: Tensor, width: float) -> bool:
+    """Whether the narrow net is the full net with the outputs of each layer zeroed past the active ones."""
+    active: dict[nn.Module, int] = {}
+    layers = [layer for layer in net.modules() if isinstance(layer, SlimmableLayer)]
+
+    def note(layer: nn.Module, _: Any, output: Tensor) -> None:
+        active[layer] = output.size(1)
+
+    def mask(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
+        return torch.cat([output[:, : active[layer]], torch.zeros_like(output[:, active[layer] :])], 1)
+
+    def run(hook: Callable) -> list[Tensor]:
+        handles = [layer.register_forward_hook(hook) for layer in layers]
+        try:
+            return _tensors(net(x))
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    with use_width(net, width):
+        narrow = run(note)
+    masked = run(mask)
+    return _close(narrow, [whole[:, : part.size(1)] for part, whole in zip(narrow, masked)])
+
+
+class _ChannelMoves(TorchFunctionMode):
+    """Notes what a net does with channels between its layers."""
+
+    WORDS = {'cat': 'concatenates channels', 'chunk': 'splits channels', 'split': 'splits channels'}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        name = getattr(func, '__name__', '')
+        if name in self.WORDS and args[0][0].dim() >= 3:
+            self.seen.add(self.WORDS[name])
+        elif name == 'transpose' and args[0].dim() == 5:
+            self.seen.add('shuffles channels')
+        return output
+
+
+def _reason(error: Exception) -> str:
+    """First statement of an error, on one line and with one example."""
+    text = re.split(r'; |\. |\n', str(error).strip())[0]
+    text = re.sub(r'^\w+ cannot run at width [\d.]+( on an input of \([\d, ]+\))?: ', '', text)  # the row says who
+    text = re.sub(r'(\(\w+\)), .*', r'\1, ...', text)
+    return text if isinstance(error, ValueError) else f'{type(error).__name__}: {text}'
+
+
+def check_slimmable(
+    build_plain: Callable[[], nn.Module],
+    build_slimmable: Callable[[], nn.Module],
+    size: int = 64,
+    own_conv: str = 'layers',
+) -> Verdict:
+    """Try a backbone; the first thing that goes wrong is the reason.
+
+    Args:
+        build_plain: Makes the stock net.
+        build_slimmable: Makes the slimmable one.
+        size: Height and width of the input.
+        own_conv: What the stock net has where ``conv_cfg`` is not given.
+    """
+    torch.manual_seed(0)
+    plain = build_plain().double()
+    try:
+        net = build_slimmable().double()
+    except Exception as error:
+        return Verdict('refused', f'on construction: {_reason(error)}')
+    if not any(isinstance(layer, SlimmableLayer) for layer in net.modules()):
+        return Verdict('refused', 'hands conv_cfg and norm_cfg to no layer')
+    if plain.state_dict().keys() != net.state_dict().keys():
+        return Verdict('refused', 'other state-dict keys than the plain net')
+    _randomise(plain)
+    net.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 3, size, size, dtype=torch.float64)
+    _only_norms_train(plain)
+    _only_norms_train(net)
+    with torch.no_grad():
+        if not all(torch.equal(a, b) for a, b in zip(_tensors(net(x)), _tensors(plain(x)), strict=True)):
+            return Verdict('refused', f'another net at width 1.0: conv_cfg replaces its {own_conv}')
+    for width in WIDTHS:
+        try:
+            with use_width(net, width):
+                pass
+        except ValueError as error:
+            return Verdict('refused', f'by use_width: {_reason(error)}')
+        try:
+            trace_channels(net, width, x)
+        except ValueError as error:
+            return Verdict('refused', f'when a model is built with it: {_reason(error)}')
+    for width in WIDTHS:
+        try:
+            with use_width(net, width), _ChannelMoves() as moves:
+                narrow = _tensors(net(x))
+            sum(output.square().mean() for output in narrow).backward()
+        except Exception as error:
+            return Verdict('fails', f'in the forward at width {width}: {_reason(error)}')
+        if not _is_aligned(net, x, width):
+            return Verdict('not aligned', ', '.join(sorted(moves.seen)))
+        try:
+            dense = _only_norms_train(to_dense(net, width, x, with_statistics=False))
+        except Exception as error:
+            return Verdict('fails', f'in to_dense at width {width}: {_reason(error)}')
+        if not _close(_tensors(dense(x)), narrow):
+            return Verdict('fails', f'to_dense at width {width} gives other outputs')
+    return Verdict('works')
