@@ -1,0 +1,66 @@
+"""Forward and backward of slimmable layers over plain ones of the same channels.
+
+OMP_NUM_THREADS=1 python tools/benchmarks/layer_overhead.py --batch 128
+OMP_NUM_THREADS=1 python tools/benchmarks/layer_overhead.py --batch 16 --repeats 20 --channels-last
+python tools/benchmarks/layer_overhead.py --backbone us3l_mm.SlimmableResNet --depth 50 --side 224 --batch 64 --amp
+
+Two views, as in an iteration of US3L. `sliced`: each forward pass slices its weights; `shared`: the views share them,
+as in training. tools/benchmarks/dense_forward.py compares such a plain net with one that is built by hand.
+"""
+
+import torch
+from mmengine.registry import init_default_scope
+from timing import Runs, alternate, arguments, describe, plain_net, print_row, save
+from torch import nn
+
+import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.registry import MODELS
+from us3l_mm.slim import SlimmableLayer
+from us3l_mm.slim.scope import switch_layers
+
+WIDTHS = (1.0, 0.75, 0.5, 0.25)
+
+
+def main() -> None:
+    parser = arguments(__doc__, batch=128, side=32, depth=18, repeats=5, warmup=2)
+    parser.add_argument('--backbone', default='us3l_mm.SlimmableResNet_CIFAR', help='(default: %(default)s)')
+    parser.add_argument('--channels-last', action='store_true', help='memory format of the images')
+    parser.add_argument('--amp', action='store_true', help='bfloat16')
+    args = parser.parse_args()
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    net = MODELS.build(dict(type=args.backbone, depth=args.depth)).to(args.device).train()
+    layers = [layer for layer in net.modules() if isinstance(layer, SlimmableLayer)]
+    views = [torch.randn(args.batch, 3, args.side, args.side, device=args.device) for _ in range(2)]
+    if args.channels_last:
+        views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+
+    def train(model: nn.Module) -> None:
+        model.zero_grad()
+        with torch.autocast(args.device.split(':')[0], torch.bfloat16, enabled=args.amp):
+            loss = sum(model(view)[-1].float().mean() for view in views)
+        loss.backward()
+
+    def runs_at(width: float) -> Runs:
+        plain = plain_net(net, width)
+
+        def slimmable(share: bool) -> None:
+            with switch_layers(layers, [width] * len(layers), share=share):
+                train(net)
+
+        return dict(plain=lambda: train(plain), sliced=lambda: slimmable(False), shared=lambda: slimmable(True))
+
+    describe(args)
+    print_row(['width', 'plain (ms)', 'sliced (ms)', 'shared (ms)', 'sliced / plain', 'shared / plain'], head=True)
+    rows = []
+    for width in WIDTHS:
+        times = alternate(runs_at(width), args.repeats, args.warmup, args.device)
+        ratios = [times[name] / times['plain'] for name in ('sliced', 'shared')]
+        rows.append(dict(width=width, ms=times, sliced_ratio=ratios[0], shared_ratio=ratios[1]))
+        cells = [*(f'{value:.1f}' for value in times.values()), *(f'{ratio:.3f}' for ratio in ratios)]
+        print_row([f'{width:g}', *cells])
+    save(args, rows)
+
+
+if __name__ == '__main__':
+    main()

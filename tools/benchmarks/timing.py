@@ -1,0 +1,72 @@
+"""What the benchmarks share: runs in turn, ratios of medians, tables, networks without slimmable layers."""
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from us3l_mm.slim import to_dense
+
+Runs = dict[str, Callable[[], object]]
+
+
+def arguments(description: str, **defaults: int) -> argparse.ArgumentParser:
+    """Parser of the options that all benchmarks have; ``defaults`` of whole numbers become options, too."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars='@'
+    )
+    for name, value in defaults.items():
+        parser.add_argument(f'--{name.replace("_", "-")}', type=int, default=value, help='(default: %(default)s)')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
+    parser.add_argument('--out', help='JSON file to write')
+    return parser
+
+
+def describe(args: argparse.Namespace) -> None:
+    """Print where and how it is measured."""
+    name = torch.cuda.get_device_name() if args.device != 'cpu' else f'cpu, {torch.get_num_threads()} thread(s)'
+    rest = ', '.join(f'{key} {value}' for key, value in vars(args).items() if key not in ('device', 'out'))
+    print(f'{name}, torch {torch.__version__}; {rest}')
+
+
+def alternate(runs: Runs, repeats: int, warmup: int, device: str) -> dict[str, float]:
+    """Median time (ms) of each run; they take turns, so that what disturbs one disturbs all."""
+    wait = torch.cuda.synchronize if device != 'cpu' else lambda: None
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(warmup + repeats):
+        for name, run in runs.items():
+            wait()
+            start = time.perf_counter()
+            run()
+            wait()
+            if turn >= warmup:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def print_row(cells: Sequence[object], head: bool = False) -> None:
+    """A line of a Markdown table, and the one below the head."""
+    texts = [str(cell) for cell in cells]
+    print(f'| {" | ".join(texts)} |' + ('\n' + '|---' * len(texts) + '|' if head else ''), flush=True)
+
+
+def save(args: argparse.Namespace, rows: list[dict]) -> None:
+    """Write the numbers to ``--out``."""
+    if args.out:
+        text = json.dumps(dict(arguments=vars(args), torch=torch.__version__, rows=rows), indent=2)
+        Path(args.out).write_text(text + '\n')
+
+
+def plain_net(net: nn.Module, width: float, example: torch.Tensor | None = None) -> nn.Module:
+    """Network of torch's own layers that does what ``net`` does in training at ``width``, and nothing else."""
+    plain = to_dense(copy.deepcopy(net), width, example, with_statistics=False).train()
+    for layer in plain.modules():
+        if isinstance(layer, nn.BatchNorm2d):  # slimmable ones keep no running statistics, either
+            layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
+    return plain
