@@ -109,8 +109,7 @@ def test_name_says_batch_epochs_and_dataset(path):
     assert dataset.type == DATASETS[name['dataset'] or 'in1k']
     pixels = cfg.model.get('data_preprocessor') or cfg.data_preprocessor
     assert pixels.to_rgb == (dataset.type == 'ImageNet')  # cv2 reads BGR; CIFAR's files are RGB
-    if path.parent.name != 'linear' and name['dataset'] != 'digits':
-        assert cfg.auto_scale_lr.base_batch_size == int(name['gpus']) * batch
+    assert cfg.auto_scale_lr.base_batch_size == int(name['gpus']) * batch
     if path.parent.name != 'linear':
         ends = [scheduler.get('end', scheduler.get('T_max')) for scheduler in cfg.param_scheduler]
         assert ends[-1] == cfg.train_cfg.max_epochs

@@ -9,6 +9,7 @@ max_epochs = 2
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4))
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True)]
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
+auto_scale_lr = dict(base_batch_size=64)
 default_hooks = dict(logger=dict(interval=22))
 net = dict(
     data_preprocessor=dict(mean=[80.0] * 3, std=[90.0] * 3, to_rgb=False),

@@ -9,6 +9,7 @@ param_scheduler = [dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=Tru
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict()
 test_cfg = dict()
+auto_scale_lr = dict(base_batch_size=64)
 default_hooks = dict(logger=dict(interval=22))
 net = dict(
     data_preprocessor=dict(num_classes=10, mean=[80.0] * 3, std=[90.0] * 3, to_rgb=False),

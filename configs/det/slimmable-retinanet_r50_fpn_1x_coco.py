@@ -15,7 +15,7 @@ model = dict(
     backbone=dict(width=None),
     neck=dict(conv_cfg=_base_.full_conv, norm_cfg=None),
 )
-sync_bn = None  # no synchronised batch norm for slimmable layers yet
+sync_bn = None  # it has no slimmable layers; theirs is norm_cfg's sync=True
 # No evaluation while it trains: its batch norms have no statistics before they are calibrated.
 val_dataloader = None
 val_evaluator = None

@@ -12,3 +12,4 @@ _base_ = [
 ]
 
 model_wrapper_cfg = None
+auto_scale_lr = dict(base_batch_size=512)

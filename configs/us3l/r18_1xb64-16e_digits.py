@@ -15,4 +15,5 @@ model = dict(
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0))
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True)]
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
+auto_scale_lr = dict(base_batch_size=64)
 default_hooks = dict(logger=dict(interval=22))

@@ -1,10 +1,10 @@
-"""One process of the distributed tests: trains every scenario on its half of the images.
+"""The processes of the distributed tests, each of which trains the scenarios on its part of the images.
 
-python ddp_worker.py RANK WORLD_SIZE PORT OUT_FILE
+python ddp_worker.py FOLDER
 """
 
-import os
 import sys
+from pathlib import Path
 
 import torch
 from mmengine.logging import MessageHub
@@ -17,9 +17,15 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 import us3l_mm  # noqa: F401  before anything imports mmcv.ops
 from us3l_mm.models import US3L, SlimmableResNet_CIFAR
 from us3l_mm.registry import MODEL_WRAPPERS
-from us3l_mm.slim import SlimmableConv2d
+from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d
 
-COUNT, IMAGES = 4, 8  # iterations, one in each stage of dynamic sampling; images of the joint batch
+COUNT, IMAGES = 4, 16  # iterations, one in each stage of dynamic sampling; images of the joint batch
+
+
+class TinyResNet(SlimmableResNet_CIFAR):
+    """ResNet of a block without and a block with a downsampling shortcut."""
+
+    arch_settings = {18: (SlimmableResNet_CIFAR.arch_settings[18][0], (1, 1))}
 
 
 class Convolutions(nn.Module):
@@ -53,25 +59,32 @@ def loss(name):
     return dict(type='us3l_mm.NTXentLoss', gather=name == 'nce gathered')
 
 
-# Base loss, distillation loss, batch norm, update rule.
+# Base loss, distillation loss, batch norm (of each process, or synchronised), update rule; further options.
 SCENARIOS = {
     'nce': ('nce gathered', 'nce gathered', False, 'per_width'),
     'nce, accumulate': ('nce gathered', 'nce gathered', False, 'accumulate'),
-    'mse': ('mse', 'mse', False, 'per_width'),
+    'mse': ('mse', 'mse', False, 'per_width', dict(group_reg=None)),
     'mse, accumulate': ('mse', 'mse', False, 'accumulate'),
     'batch norm, nce': ('nce gathered', 'mse', True, 'per_width'),
-    'batch norm, nce, accumulate': ('nce gathered', 'mse', True, 'accumulate'),
     'batch norm, mse, accumulate': ('mse', 'nce gathered', True, 'accumulate'),
     'batch norm, negatives of one process': ('nce', 'nce', True, 'per_width'),
+    'synchronised, nce': ('nce gathered', 'mse', 'sync', 'per_width'),
+    'synchronised, mse, accumulate': ('mse', 'mse', 'sync', 'accumulate'),
+    'batch norm, nce, two parts': ('nce', 'nce', True, 'per_width', dict(micro_batches=2)),
+    'batch norm, mse, two parts, accumulate': ('mse', 'mse', True, 'accumulate', dict(micro_batches=2)),
 }
+OF_FOUR = ('nce', 'batch norm, mse, accumulate', 'synchronised, nce', 'synchronised, mse, accumulate')  # processes
+UNEVEN = {2: [9, 7], 4: [2, 1, 7, 6]}  # images of each process
 
 
-def make_model(base, distill, batch_norm, update):
+def make_model(base, distill, batch_norm, update, options=None):
     torch.manual_seed(3)
+    synchronised = dict(type='us3l_mm.SlimmableBatchNorm2d', sync=True)
     norm = dict(type='BN1d', track_running_stats=False) if batch_norm else dict(type='LN')
+    norm = synchronised if batch_norm == 'sync' else norm
     backbone = Convolutions()
     if batch_norm:
-        backbone = SlimmableResNet_CIFAR(
+        backbone = TinyResNet(
             depth=18,
             stem_channels=32,
             base_channels=32,
@@ -79,6 +92,7 @@ def make_model(base, distill, batch_norm, update):
             strides=(1, 2),
             dilations=(1, 1),
             out_indices=(1,),
+            norm_cfg=synchronised if batch_norm == 'sync' else None,
         )
     model = US3L(
         data_preprocessor=BaseDataPreprocessor(),
@@ -101,8 +115,8 @@ def make_model(base, distill, batch_norm, update):
         ),
         distill_loss=loss(distill),
         distill_predictor=predictor(norm),
-        group_reg=dict(coefficient=1e-3),
         update=update,
+        **dict(group_reg=dict(coefficient=1e-3)) | (options or {}),
     )
     return model.double().train()
 
@@ -137,6 +151,34 @@ def count_reductions(wrapped):
     return counts
 
 
+def count_gathers():
+    """Note every gather of negatives from here on."""
+    functional, calls = torch.distributed.nn.functional, []
+    gather = functional.all_gather
+
+    def counted(tensor):
+        calls.append(tensor.shape)
+        return gather(tensor)
+
+    functional.all_gather = counted
+    return calls
+
+
+def normalise(x):
+    """Output and gradients of a synchronised norm at half width, for a loss that weighs each image differently."""
+    torch.manual_seed(5)
+    norm = SlimmableBatchNorm2d(12, sync=True).double()
+    torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+    x = x.clone().requires_grad_()
+    y = norm(x)
+    (y**3).sum().backward()
+    return [y.detach(), x.grad, norm.weight.grad, norm.bias.grad]
+
+
+def make_features():
+    return torch.randn(IMAGES, 6, 3, 3, generator=torch.Generator().manual_seed(9), dtype=torch.float64) + 2
+
+
 def error_of(function, *args):
     try:
         function(*args)
@@ -145,27 +187,35 @@ def error_of(function, *args):
     return None
 
 
-def main():
-    rank, world_size, port, out_file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+def work(rank, world_size, folder):
     torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
-    torch.distributed.init_process_group('gloo', rank=rank, world_size=world_size)
+    meeting = f'file://{folder.resolve()}/meeting_of_{world_size}'
+    torch.distributed.init_process_group('gloo', init_method=meeting, rank=rank, world_size=world_size)
     DefaultScope.get_instance('worker', scope_name='mmpretrain')
     views = [[view.chunk(world_size)[rank] for view in pair] for pair in make_views()]
     results = {}
-    for name, scenario in SCENARIOS.items():
-        model = make_model(*scenario)
+    gathers = count_gathers()
+    for name in SCENARIOS if world_size == 2 else OF_FOUR:
+        model = make_model(*SCENARIOS[name])
+        gathers.clear()
         cfg = dict(type='us3l_mm.US3LDistributedDataParallel', module=model, device_ids=[0])  # as the Runner has it
         wrapped = MODEL_WRAPPERS.build(cfg)
         reductions = count_reductions(wrapped)
-        results[name] = (*train(model, wrapped.train_step, views), sum(reductions))
+        results[name] = (
+            *train(model, wrapped.train_step, views),
+            sum(reductions),
+            len(gathers),
+            wrapped.find_unused_parameters,
+        )
+    results['uneven'] = normalise(make_features().split(UNEVEN[world_size])[rank])
     stock = MMDistributedDataParallel(make_model(*SCENARIOS['nce']))
     optimizer = OptimWrapper(torch.optim.SGD(stock.parameters(), lr=0.05))
     results['stock wrapper'] = error_of(stock.train_step, dict(inputs=views[0]), optimizer)
-    torch.save(results, out_file)
+    torch.save(results, folder / f'{rank}_of_{world_size}.pt')
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':
-    main()
+    for count in (2, 4):  # forked, for they would take longer to import all this than to train
+        torch.multiprocessing.start_processes(work, (count, Path(sys.argv[1])), nprocs=count, start_method='fork')

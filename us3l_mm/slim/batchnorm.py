@@ -1,13 +1,42 @@
-"""Batch normalisation that never mixes the statistics of different widths."""
+"""Batch normalisation that never mixes the statistics of different widths.
+
+Shapes: N images of a process, C channels, H x W pixels.
+"""
 
 import re
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
 
 from .layers import SlimmableLayer, _check_input, take_tensors, width_key, width_label
+
+
+def _several_processes() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def _synchronised(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Normalise (N, C, ...) by the batch of all processes, whose N may differ; one collective each way.
+
+    ``torch.nn.SyncBatchNorm`` has no sliced parameters, runs on GPUs only, and gathers, which grows with their number.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        var, mean = torch.var_mean(wide, axes, correction=0)
+        mean, var = mean.double(), var.double()  # the variance is a small difference of the sums below
+        count = torch.full_like(mean, x.numel() // x.size(1))
+        count, total, squares = all_reduce(torch.stack([count, count * mean, count * (var + mean**2)]))  # (C,) each
+        mean = total / count
+        var = (squares / count - mean**2).to(wide.dtype)
+        mean = mean.to(wide.dtype)
+        scale = (var + eps).rsqrt() if weight is None else (var + eps).rsqrt() * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        shape = [1, -1, *[1] * (x.dim() - 2)]
+        return torch.addcmul(shift.view(shape), wide, scale.view(shape)).to(x.dtype)
 
 
 class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
@@ -19,6 +48,8 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
     networks fit both ways; another width w adds ``running_mean_<w>`` and ``running_var_<w>``.
 
     Args:
+        sync (bool): Whether training normalises by the batch of all processes, as one process would that had all of
+            it. Calibration stays that of the process that makes it. Defaults to False.
         *args: As for :class:`torch.nn.BatchNorm2d`; ``momentum`` has no effect.
         **kwargs: As for :class:`torch.nn.BatchNorm2d`.
 
@@ -28,16 +59,17 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
 
     _per_width = ('running_mean_', 'running_var_')
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, sync: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if not self.track_running_stats:
             raise ValueError('SlimmableBatchNorm2d needs track_running_stats=True (it stores statistics per width)')
+        self.sync = sync
         self.calibrated: set[str] = set()
         self.update_rate: float | None = None  # set while calibrate_bn runs
         self.measured: set[str] = set()  # widths that it has seen so far
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (N, C, H, W), C at most ``num_features``."""
+        """Normalise (N, C, H, W) or (N, C), C at most ``num_features``."""
         channels = x.size(1)
         _check_input(self, channels, self.num_features)
         mean = var = None
@@ -50,6 +82,8 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             self.forget()  # training changes the weights that the statistics describe
         weight = None if self.weight is None else self.weight[:channels]
         bias = None if self.bias is None else self.bias[:channels]
+        if self.sync and self.training and mean is None and not x.is_meta and _several_processes():
+            return _synchronised(x, weight, bias, self.eps)
         return F.batch_norm(x, mean, var, weight, bias, self.training, self.update_rate or 0.0, self.eps)
 
     def statistics(self, width: float | Mapping[str, float]) -> tuple[Tensor, Tensor]:

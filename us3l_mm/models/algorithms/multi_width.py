@@ -27,18 +27,29 @@ class MultiWidthTraining:
 
     log_interval = 50
 
-    def set_training(self, sampler: dict | None, group_reg: dict | None, update: str, by_epoch: bool) -> None:
+    def set_training(
+        self,
+        sampler: dict | None,
+        group_reg: dict | None,
+        update: str,
+        by_epoch: bool,
+        micro_batches: int = 1,
+    ) -> None:
         """Set the widths, the regularisation and the update rule; arguments as for :class:`US3L`.
 
         Raises:
-            ValueError: If ``update`` is not one of those named, or the backbone cannot run at the lowest width.
+            ValueError: If ``update`` is not one of those named, ``micro_batches`` is below 1, or the backbone cannot
+                run at the lowest width.
         """
+        if micro_batches < 1:
+            raise ValueError(f'micro_batches must be at least 1, got {micro_batches}')
         if update not in ('per_width', 'accumulate'):
             raise ValueError(f"update must be one of ('per_width', 'accumulate'), got {update!r}")
         self.sampler = WidthSampler(**(sampler or {}))
         self.group_reg = None if group_reg is None else GroupRegularizer(**group_reg)
         self.update = update
         self.by_epoch = by_epoch
+        self.micro_batches = micro_batches
         if self.sampler.width_range[0] < 1:
             trace_channels(self.slimmable_part(), self.sampler.width_range[0])  # raises here rather than in training
 
@@ -73,6 +84,10 @@ class MultiWidthTraining:
         """More values to log, from what ``loss`` returned as ``outputs`` at the widest width."""
         return {}
 
+    def idle_parts(self, narrower: bool) -> list[nn.Module] | None:
+        """Trainable parts that the loss of a width does not use; None if that is not known beforehand."""
+        return None
+
     def penalised(self, width: float) -> list[nn.Module]:
         """Parts of the model that the group regularisation decays after an update at ``width``."""
         return [self]
@@ -88,7 +103,8 @@ class MultiWidthTraining:
         if not kwargs.pop('in_step', False):
             raise RuntimeError(
                 f'{type(self).__name__} trains several widths an iteration, in its own train_step. For distributed '
-                "training set model_wrapper_cfg = dict(type='us3l_mm.US3LDistributedDataParallel')"
+                "training set model_wrapper_cfg = dict(type='us3l_mm.US3LDistributedDataParallel'). Fully sharded "
+                'training (FSDP) flattens weights, whose channels the group regularisation then cannot tell'
             )
         return self.loss(inputs, data_samples, **kwargs)
 
@@ -113,7 +129,8 @@ class MultiWidthTraining:
         """
         if getattr(optim_wrapper, '_accumulative_counts', 1) != 1:
             raise ValueError(
-                f'accumulative_counts must be 1: {type(self).__name__} has its own schedule of updates, see `update`'
+                f'accumulative_counts must be 1: {type(self).__name__} has its own schedule of updates; to train large '
+                'batches in parts set `micro_batches` of the model'
             )
         with optim_wrapper.optim_context(model):
             batch = self.data_preprocessor(data, True)
@@ -121,20 +138,24 @@ class MultiWidthTraining:
         widths = self.sampler(iteration, epoch, max_epochs)
         memory = self.start_iteration(batch, iteration / max_iters)
         layers = [layer for layer in self.slimmable_part().modules() if isinstance(layer, SlimmableLayer)]
+        parts = [(part, dict(memory)) for part in _split(batch, self.micro_batches)]
         losses, logs = [], {}
         for index, width in enumerate(widths):
-            last = index == len(widths) - 1
-            updates = last or self.update == 'per_width'
-            sync = nullcontext() if updates or model is self else model.no_sync()
-            with sync, switch_layers(layers, [width] * len(layers), share=True):
-                with optim_wrapper.optim_context(model):
-                    arguments = self.loss_arguments(batch['inputs'], width, index > 0, memory)
-                    outputs = model(batch['inputs'], batch.get('data_samples'), mode='loss', in_step=True, **arguments)
-                optim_wrapper.backward(outputs['loss'])  # in the block: checkpointing runs the forward again
-            losses.append(outputs['loss'].detach())
-            if index == 0:
-                memory['widest'] = outputs['outputs']
-                logs.update(self.extra_logs(outputs['outputs']))
+            updates = index == len(widths) - 1 or self.update == 'per_width'
+            losses.append(0.0)
+            for number, (part, memory) in enumerate(parts, start=1):
+                reduces = updates and number == len(parts)
+                sync = nullcontext() if model is self else model.reduction(reduces, self.idle_parts(index > 0))
+                with sync, switch_layers(layers, [width] * len(layers), share=True):
+                    with optim_wrapper.optim_context(model):
+                        arguments = self.loss_arguments(part['inputs'], width, index > 0, memory)
+                        outputs = model(**part, mode='loss', in_step=True, **arguments)
+                        loss = outputs['loss'] / len(parts)
+                    optim_wrapper.backward(loss)  # in the block: checkpointing runs the forward again
+                losses[-1] += loss.detach()
+                if index == 0:
+                    memory['widest'] = outputs['outputs']
+                    logs.update(self.extra_logs(outputs['outputs']))  # of the last part
             if updates:
                 if self.group_reg is not None:
                     parameters = [p for part in self.penalised(width) for p in part.parameters() if p.requires_grad]
@@ -158,6 +179,28 @@ class MultiWidthTraining:
                 f'{names[values.index(None)]!r}; train it by a Runner'
             )
         return values
+
+
+def _split(batch: dict, count: int) -> list[dict]:
+    """Equal parts of a preprocessed batch: ``inputs``, one tensor or several views, and ``data_samples``."""
+    inputs, samples = batch['inputs'], batch.get('data_samples')
+    if count == 1:
+        return [dict(inputs=inputs, data_samples=samples)]
+    views = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+    size, rest = divmod(len(views[0]), count)
+    if rest:
+        raise ValueError(
+            f'micro_batches={count} must divide the images of each process, got {len(views[0])}; change batch_size, '
+            'and set drop_last=True if this was the last batch of an epoch'
+        )
+    chunks = zip(*(view.chunk(count) for view in views))
+    return [
+        dict(
+            inputs=chunk[0] if views[0] is inputs else list(chunk),
+            data_samples=None if samples is None else samples[index * size : (index + 1) * size],
+        )
+        for index, chunk in enumerate(chunks)
+    ]
 
 
 def _by_role(widths: list[float], losses: list[Tensor]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from us3l_mm.models.teacher import MomentumTeacher
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import use_width
+from us3l_mm.slim import SwitchableBatchNorm2d, use_width
 
 from .multi_width import MultiWidthTraining
 
@@ -56,6 +56,8 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         update (str): ``'per_width'`` updates the weights after each width, ``'accumulate'`` once an
             iteration, on the summed gradients.
         by_epoch (bool): Whether the stages of the sampler are counted in epochs; set it as in ``train_cfg``.
+        micro_batches (int): Equal parts that the batch of each process is trained in, one after the other, with one
+            update on their mean loss. Batch norm and NCE see the images of a part only. Defaults to 1.
         pretrained (str, optional): As for ``BaseSelfSupervisor``.
         data_preprocessor (dict, optional): As for ``BaseSelfSupervisor``.
         init_cfg (dict, optional): As for ``BaseSelfSupervisor``.
@@ -84,6 +86,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         group_reg: dict | None = None,
         update: str = 'per_width',
         by_epoch: bool = True,
+        micro_batches: int = 1,
         pretrained: str | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
@@ -97,7 +100,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
                 raise ValueError(f'{name} needs a distill_loss: without one no width uses it')
         if not 0 <= same_view_weight <= 1:
             raise ValueError(f'same_view_weight must be in [0, 1], got {same_view_weight}')
-        self.set_training(sampler, group_reg, update, by_epoch)
+        self.set_training(sampler, group_reg, update, by_epoch, micro_batches)
         self.distill_loss = None if distill_loss is None else MODELS.build(distill_loss)
         self.distill_predictor = None if distill_predictor is None else MODELS.build(distill_predictor)
         self.base_target = base_target
@@ -144,15 +147,21 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         """
         embeddings = [self.neck(self.backbone(view))[0] for view in inputs]
         targets = [z.detach() for z in embeddings] if targets is None else targets
-        if distill:
-            predictor = self.head.predictor if self.distill_predictor is None else self.distill_predictor
+        gathers = getattr(self.distill_loss if distill else self.head.loss_module, 'gather', False)
+        if distill or gathers:
+            auxiliary = distill and self.distill_predictor is not None
+            predictor = self.distill_predictor if auxiliary else self.head.predictor
             predictions = [predictor([z])[0] for z in embeddings]
-            losses = [self.distill_loss(p, t) for p, t in zip(predictions, targets[::-1])]
-            if self.same_view_weight:
-                same = [self.distill_loss(p, t) for p, t in zip(predictions, targets)]
-                losses = [loss.lerp(other, self.same_view_weight) for loss, other in zip(losses, same)]
+            loss = self.distill_loss if distill else self.head.loss_module
         else:
-            losses = [self.head.loss(z, t) for z, t in zip(embeddings, targets[::-1])]
+            predictions, loss = embeddings, self.head.loss  # which predicts by itself
+        if gathers:
+            *rows, first, second = loss.gathered(*predictions, *targets)
+            predictions, targets, loss = rows, [first, second], loss.local
+        losses = [loss(p, t) for p, t in zip(predictions, targets[::-1])]
+        if distill and self.same_view_weight:
+            same = [loss(p, t) for p, t in zip(predictions, targets)]
+            losses = [cross.lerp(other, self.same_view_weight) for cross, other in zip(losses, same)]
         return dict(loss=weight * sum(losses) / 2, outputs=[z.detach() for z in embeddings])
 
     def start_iteration(self, batch: dict, progress: float) -> dict:
@@ -165,10 +174,10 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         if not isinstance(views, (list, tuple)) or len(views) != 2:
             got = len(views) if isinstance(views, (list, tuple)) else 'a single tensor'
             raise ValueError(f'US3L needs two views of each image, got {got}; see the MultiView transform')
-        if len(views[0]) < 2:
+        if len(views[0]) < 2 * self.micro_batches:
             raise ValueError(
-                'batch norm needs at least 2 images per process, got 1; raise batch_size, or set drop_last=True '
-                'if this was the last batch of an epoch'
+                f'batch norm needs at least {2 * self.micro_batches} images per process, got {len(views[0])}; raise '
+                'batch_size, lower micro_batches, or set drop_last=True if this was the last batch of an epoch'
             )
         if self.teacher is not None:
             self.teacher.update(self.backbone, self.neck, self.teacher.momentum_at(progress))
@@ -189,6 +198,14 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
     def extra_logs(self, outputs: list[Tensor]) -> dict[str, Tensor]:
         """Standard deviation of the features, which tells a collapse."""
         return dict(feature_std=feature_std(outputs[0]))
+
+    def idle_parts(self, narrower: bool) -> list[nn.Module] | None:
+        """The prediction head that a width does not use; not known where each width has norms of its own."""
+        if any(isinstance(layer, SwitchableBatchNorm2d) for layer in self.backbone.modules()):
+            return None
+        if self.distill_predictor is None:
+            return []
+        return [self.head if narrower else self.distill_predictor]
 
     def penalised(self, width: float) -> list[nn.Module]:
         """Online networks; below width 1.0 also the prediction heads."""

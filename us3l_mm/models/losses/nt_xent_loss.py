@@ -5,7 +5,7 @@ Shapes: N images, D embedding dimensions.
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_gather, get_world_size
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from us3l_mm.registry import MODELS
@@ -62,9 +62,17 @@ class NTXentLoss(nn.Module):
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Loss of (N, D) outputs against (N, D) targets."""
-        if self.gather and get_world_size() > 1:
-            # Every process computes the same joint loss; the backward of this gather sums over them, and
-            # DDP's mean undoes the factor.
-            pred = torch.cat(torch.distributed.nn.functional.all_gather(pred.contiguous()))
-            target = torch.cat(all_gather(target.contiguous()))
+        return self.local(*self.gathered(pred, target))
+
+    def gathered(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Rows of all processes of each (N, D) tensor, if ``gather``, by one collective; else the tensors."""
+        if not self.gather or get_world_size() == 1:
+            return tensors
+        # Every process computes the same joint loss; the backward of this gather sums over them, and DDP's mean
+        # undoes the factor.
+        rows = torch.cat(torch.distributed.nn.functional.all_gather(torch.cat(tensors, dim=1)))
+        return rows.split([tensor.size(1) for tensor in tensors], dim=1)
+
+    def local(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Loss of the rows given, and no others."""
         return nt_xent(pred, target, self.temperature)
