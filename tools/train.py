@@ -30,7 +30,9 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         help='checkpoint to continue from; without a path, the latest one in the work dir',
     )
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--amp', nargs='?', const='float16', choices=['float16', 'bfloat16'], help='train in mixed precision'
+    )
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch size')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
@@ -41,7 +43,9 @@ def parse_args() -> argparse.Namespace:
 def config_from_args(args: argparse.Namespace) -> Config:
     """Config with the command line in it."""
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, args.width)
-    if args.amp:
+    if args.amp == 'bfloat16':
+        cfg.optim_wrapper.type = 'us3l_mm.BFloat16OptimWrapper'
+    elif args.amp == 'float16':
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.resume is not None:

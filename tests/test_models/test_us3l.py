@@ -289,6 +289,20 @@ def assert_same_parameters(model, reference):
         assert error < 1e-6, f'{name}: relative error {error:.1e}'
 
 
+@pytest.mark.parametrize('update', ['per_width', 'accumulate'])
+def test_fifty_iterations_equal_the_reference(update, set_time):
+    """Shared slices, the update of all tensors at once and inference mode drift from plain loops by rounding only."""
+    model = make_model(ABLATIONS[13], update=update)
+    reference = Reference(model, ABLATIONS[13], update=update)
+    optimizer = make_optimizer(model)
+    for iteration, views in enumerate(make_views(50)):
+        set_time(iteration, 50, iteration, 50)
+        losses, _ = reference.iterate(views, model.sampler(iteration, iteration, 50), iteration / 50)
+        logs = model.train_step(dict(inputs=views), optimizer)
+        assert logs['loss'].item() == pytest.approx(sum(losses), rel=1e-6)
+    assert_same_parameters(model, reference)
+
+
 @pytest.mark.parametrize('task', TASKS)
 def test_iterations_equal_the_reference(task, set_time):
     case, options = TASKS[task]

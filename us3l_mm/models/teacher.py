@@ -55,6 +55,7 @@ class MomentumTeacher(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed images (N, 3, H, W) as (N, D), without gradient."""
-        with torch.inference_mode():
+        compiling = torch.compiler.is_compiling()  # which inference mode refuses
+        with torch.no_grad() if compiling else torch.inference_mode():
             embedding = self.neck(self.backbone(x))[0]
         return embedding.clone()  # a loss may keep it for its backward, which tensors of inference mode refuse

@@ -77,6 +77,16 @@ class WidthSampler:
         if width_step is not None:
             self._check_step()
 
+    @property
+    def count(self) -> int | None:
+        """How many widths training can draw, over all stages; None if any number of them."""
+        if self.widths is not None:
+            return len(self.widths)
+        if self.width_step is None:
+            return None
+        lowest = {self.lowest(stage, self.num_stages) for stage in range(self.num_stages)}
+        return len(lowest | {*self._between(self.width_range[0]), *self.width_range})
+
     def _check_step(self) -> None:
         """Raise ValueError if there are fewer widths to draw from than are to be drawn."""
         low, high = self.width_range

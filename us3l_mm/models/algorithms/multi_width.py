@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch._dynamo as dynamo
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
@@ -34,12 +35,13 @@ class MultiWidthTraining:
         update: str,
         by_epoch: bool,
         micro_batches: int = 1,
+        compile: dict | None = None,
     ) -> None:
         """Set the widths, the regularisation and the update rule; arguments as for :class:`US3L`.
 
         Raises:
-            ValueError: If ``update`` is not one of those named, ``micro_batches`` is below 1, or the backbone cannot
-                run at the lowest width.
+            ValueError: If ``update`` is not one of those named, ``micro_batches`` is below 1, the backbone cannot run
+                at the lowest width, or forward passes of any width are to be compiled.
         """
         if micro_batches < 1:
             raise ValueError(f'micro_batches must be at least 1, got {micro_batches}')
@@ -52,6 +54,15 @@ class MultiWidthTraining:
         self.micro_batches = micro_batches
         if self.sampler.width_range[0] < 1:
             trace_channels(self.slimmable_part(), self.sampler.width_range[0])  # raises here rather than in training
+        if compile is not None:
+            if self.sampler.count is None:
+                raise ValueError(
+                    'compile needs few widths, for each is a graph of its own, which takes minutes: set '
+                    'sampler.width_step, such as 0.05, or a list of sampler.widths'
+                )
+            # One frame has a graph for each width and loss; beyond the limit torch would run it uncompiled.
+            dynamo.config.cache_size_limit = max(dynamo.config.cache_size_limit, 4 * self.sampler.count)
+            self.compile(**compile)
 
     def slimmable_part(self) -> nn.Module:
         """What the width switches: a network that maps images to features."""

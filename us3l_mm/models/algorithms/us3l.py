@@ -58,6 +58,8 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         by_epoch (bool): Whether the stages of the sampler are counted in epochs; set it as in ``train_cfg``.
         micro_batches (int): Equal parts that the batch of each process is trained in, one after the other, with one
             update on their mean loss. Batch norm and NCE see the images of a part only. Defaults to 1.
+        compile (dict, optional): Arguments of :func:`torch.compile` for all forward passes; needs
+            ``width_step`` or ``widths`` of the sampler. Defaults to None: not compiled.
         pretrained (str, optional): As for ``BaseSelfSupervisor``.
         data_preprocessor (dict, optional): As for ``BaseSelfSupervisor``.
         init_cfg (dict, optional): As for ``BaseSelfSupervisor``.
@@ -87,6 +89,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         update: str = 'per_width',
         by_epoch: bool = True,
         micro_batches: int = 1,
+        compile: dict | None = None,
         pretrained: str | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
@@ -100,7 +103,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
                 raise ValueError(f'{name} needs a distill_loss: without one no width uses it')
         if not 0 <= same_view_weight <= 1:
             raise ValueError(f'same_view_weight must be in [0, 1], got {same_view_weight}')
-        self.set_training(sampler, group_reg, update, by_epoch, micro_batches)
+        self.set_training(sampler, group_reg, update, by_epoch, micro_batches, compile)
         self.distill_loss = None if distill_loss is None else MODELS.build(distill_loss)
         self.distill_predictor = None if distill_predictor is None else MODELS.build(distill_predictor)
         self.base_target = base_target
@@ -110,6 +113,8 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         self.teacher = None
         if 'momentum' in (base_target, sub_target):
             self.teacher = MomentumTeacher(self.backbone, self.neck, momentum, momentum_end)
+            if compile is not None:
+                self.teacher.compile(**compile)
 
     def init_weights(self) -> None:
         """Initialise the online networks, and the teacher as their copy."""

@@ -1,0 +1,99 @@
+"""Images per second of iterations in float32 and in faster ways, and whether their losses agree.
+
+python tools/benchmarks/precision.py --config configs/us3l/r18_1xb64-16e_digits.py --side 16 --batch 64
+python tools/benchmarks/precision.py --batch 512 --compile --steps 200
+
+All ways take turns in one process, at three widths of the last stage. With --steps each way then trains for so long on
+images that have something to learn, and the mean loss of the last quarter is compared with float32's.
+"""
+
+import argparse
+
+import torch
+from timing import alternate, arguments, describe, print_row, save
+from training import WIDTHS, add_training, build_model, build_optimizer, set_time
+
+import us3l_mm  # noqa: F401  before anything of mmcv.ops
+
+
+def ways(args: argparse.Namespace) -> dict[str, dict]:
+    """Options of each way: whether bfloat16, channels_last, TF32, compiled."""
+    found = dict(float32={}, bfloat16=dict(amp=True))
+    found['bfloat16, channels_last'] = dict(amp=True, channels_last=True)
+    if args.device != 'cpu':
+        found['TF32'] = dict(tf32=True)
+        found['float16'] = dict(half=True)
+    if args.compile:
+        found['bfloat16, channels_last, compiled'] = dict(amp=True, channels_last=True, compile={})
+    return found
+
+
+def batches(args: argparse.Namespace, count: int) -> list[list[torch.Tensor]]:
+    """Pairs of views that share their coarse structure, so that there is something to learn."""
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(count):
+        coarse = torch.randn(args.batch, 3, 4, 4, generator=generator)
+        image = torch.nn.functional.interpolate(coarse, args.side, mode='bilinear')
+        views = [image + 0.5 * torch.randn(image.shape, generator=generator) for _ in range(2)]
+        found.append([view.to(args.device) for view in views])
+    return found
+
+
+class Training:
+    """Iterations in one way, each on the next batch."""
+
+    def __init__(self, args: argparse.Namespace, data: list, way: dict) -> None:
+        self.tf32 = way.get('tf32', False)
+        self.form = torch.channels_last if way.get('channels_last') else torch.contiguous_format
+        self.model = build_model(args, sampler=dict(widths=WIDTHS, dynamic=False), compile=way.get('compile'))
+        self.optimizer = build_optimizer(self.model, way.get('amp', False), half=way.get('half', False))
+        self.data = data
+        self.losses: list[torch.Tensor] = []
+
+    def __call__(self) -> None:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
+        views = self.data[len(self.losses) % len(self.data)]
+        views = [view.contiguous(memory_format=self.form) for view in views]
+        set_time(len(self.losses), 10_000)
+        self.losses.append(self.model.train_step(dict(inputs=views), self.optimizer)['loss'])
+
+
+def main() -> None:
+    parser = arguments(__doc__, batch=64, side=32, repeats=10, warmup=3, steps=0)
+    add_training(parser)
+    parser.add_argument('--compile', action='store_true', help='torch.compile, too; needs a compiler')
+    args = parser.parse_args()
+    data = batches(args, 8)
+    trainings = {name: Training(args, data, way) for name, way in ways(args).items()}
+    times = alternate(trainings, args.repeats, args.warmup, args.device)
+    describe(args)
+    print_row(
+        ['way', 'ms an iteration', 'images/s', 'times float32', f'mean loss to step {args.steps}', 'change'], head=True
+    )
+    rows = []
+    for name, training in trainings.items():
+        while len(training.losses) < args.steps:
+            training()
+        last = torch.stack(training.losses[-max(1, args.steps // 4) :]).mean().item()
+        row = dict(way=name, ms=times[name], speed=times['float32'] / times[name], loss=last)
+        row['change'] = last / rows[0]['loss'] - 1 if rows else 0.0
+        rows.append(row)
+        cells = [f'{row["ms"]:.1f}', f'{1e3 * args.batch / row["ms"]:.0f}', f'{row["speed"]:.2f}']
+        loss = f'mean loss to step {args.steps}'
+    print_row(['way', 'ms an iteration', 'images/s', 'times float32', loss, 'change'], head=True)
+    rows = []
+    for name, training in trainings.items():
+        while len(training.losses) < args.steps:
+            training()
+        last = torch.stack(training.losses[-max(1, args.steps // 4) :]).mean().item()
+        row = dict(way=name, ms=times[name], speed=times['float32'] / times[name], loss=last)
+        row['change'] = last / rows[0]['loss'] - 1 if rows else 0.0
+        rows.append(row)
+        cells = [f'{row["ms"]:.1f}', f'{1e3 * args.batch / row["ms"]:.0f}', f'{row["speed"]:.2f}']
+        print_row([name, *cells, *([f'{last:.4f}', f'{row["change"]:+.2%}'] if args.steps else ['', ''])])
+    save(args, rows)
+
+
+if __name__ == '__main__':
+    main()
