@@ -31,7 +31,11 @@ def parse_args() -> argparse.Namespace:
         help='checkpoint to continue from; without a path, the latest one in the work dir',
     )
     parser.add_argument(
-        '--amp', nargs='?', const='float16', choices=['float16', 'bfloat16'], help='train in mixed precision'
+        '--amp',
+        nargs='?',
+        const='float16',
+        choices=['float16', 'bfloat16'],
+        help='train in mixed precision; after CONFIG',
     )
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch size')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
@@ -44,6 +48,10 @@ def config_from_args(args: argparse.Namespace) -> Config:
     """Config with the command line in it."""
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, args.width)
     if args.amp == 'bfloat16':
+        if cfg.model.get('roi_head'):
+            raise SystemExit('--amp bfloat16 would round the boxes that features are pooled from; use --amp float16')
+        for key in ('loss_scale', 'dtype'):  # of float16
+            cfg.optim_wrapper.pop(key, None)
         cfg.optim_wrapper.type = 'us3l_mm.BFloat16OptimWrapper'
     elif args.amp == 'float16':
         cfg.optim_wrapper.type = 'AmpOptimWrapper'

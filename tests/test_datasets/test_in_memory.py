@@ -35,6 +35,14 @@ def loader(**kwargs):
 
 
 @pytest.mark.usefixtures('mmpretrain_scope')
+@pytest.mark.parametrize('collate', ['pseudo_collate', 'default_collate'])
+def test_collate_functions_of_single_images_are_refused(collate):
+    cfg = {**loader(), 'collate_fn': dict(type=collate)}
+    with pytest.raises(KeyError, match='gives whole batches: set collate_fn'):
+        next(iter(Runner.build_dataloader(cfg, seed=3)))
+
+
+@pytest.mark.usefixtures('mmpretrain_scope')
 def test_batches_are_those_of_the_data_set_it_was_made_of():
     source = DATASETS.build(DIGITS)
     batches = list(Runner.build_dataloader(loader(), seed=3))

@@ -1,6 +1,7 @@
 """Log and checkpoints hold what mmengine's own hook would have written; values are read where they are logged."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 import us3l_mm  # noqa: F401
+from us3l_mm.engine import DeferredRuntimeInfoHook
 
 BATCHES, EPOCHS = 7, 3
+NAMES = ('loss', 'width', 'whole', 'rare', 'running', 'graph')
 
 
 class Model(BaseModel):
@@ -21,17 +24,20 @@ class Model(BaseModel):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.ones(2))
         self.count = 0
+        self.running = torch.zeros(1)
 
     def forward(self, *args, **kwargs):
         raise NotImplementedError
 
     def train_step(self, data, optim_wrapper):
         self.count += 1
+        self.running += self.count  # in place
         logs = dict(
             loss=(self.weight * torch.stack(data)).sum().square(),
             width=0.5 + self.count,
             whole=torch.tensor(self.count),
         )
+        logs.update(running=self.running, graph=self.weight.sum())
         if self.count % 4 == 1:
             logs['rare'] = torch.tensor(10.0 * self.count)
         optim_wrapper.update_params(logs['loss'])
@@ -87,7 +93,7 @@ def train(work_dir, hook, interval, hooks=()):
 def log_of(runner, work_dir):
     file = next(work_dir.glob('*/vis_data/scalars.json'))
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return [{key: line[key] for key in ('loss', 'width', 'whole', 'rare', 'step') if key in line} for line in lines]
+    return [{key: line[key] for key in (*NAMES, 'step') if key in line} for line in lines]
 
 
 @pytest.mark.parametrize('interval', [1, 3, 7, 50])
@@ -97,7 +103,7 @@ def test_log_and_hub_equal_those_of_mmengine(tmp_path, interval):
         work_dir = tmp_path / hook
         runner, _ = train(work_dir, hook, interval)
         scalars = runner.message_hub.log_scalars
-        history = {name: scalars[f'train/{name}'].data[0].tolist() for name in ('loss', 'width', 'whole', 'rare')}
+        history = {name: scalars[f'train/{name}'].data[0].tolist() for name in NAMES}
         found.append((log_of(runner, work_dir), history))
     assert found[0] == found[1]
     assert len(found[0][1]['loss']) == BATCHES * EPOCHS
@@ -114,3 +120,12 @@ def test_checkpoint_in_the_middle_of_an_interval_has_all_values(tmp_path):
     saved = torch.load(tmp_path / 'run' / 'middle.pth', weights_only=False)['message_hub']['log_scalars']
     whole = runner.message_hub.log_scalars['train/loss'].data[0].tolist()
     assert saved['train/loss'].data[0].tolist() == whole[:9]
+
+
+def test_waiting_values_keep_no_graph(tmp_path):
+    hook = DeferredRuntimeInfoHook()
+    hook._intervals = [100]
+    weight = torch.ones(2, requires_grad=True)
+    runner = SimpleNamespace(train_dataloader=range(10), iter=0, max_iters=10)
+    hook.after_train_iter(runner, 0, None, dict(loss=(weight * 2).sum()))
+    assert not hook._waiting[0]['loss'].requires_grad

@@ -268,6 +268,18 @@ def test_views_of_two_sizes_and_missing_counts_are_refused():
         BatchedViewsPreprocessor(lists, 2)
 
 
+def test_one_flat_list_and_no_view_are_refused():
+    for transforms, num_views in ((VIEW, [1] * len(VIEW)), ([VIEW], 0)):
+        with pytest.raises(ValueError, match='transforms must be a list of lists of transforms'):
+            BatchedViewsPreprocessor(transforms, num_views)
+
+
+def test_images_of_several_sizes_are_refused():
+    images = [torch.zeros(3, side, side, dtype=torch.uint8) for side in (8, 9)]
+    with pytest.raises(ValueError, match=r'images of a batch must have one size, got \[\(3, 8, 8\), \(3, 9, 9\)\]'):
+        BatchedViewsPreprocessor([VIEW])(dict(inputs=images), True)
+
+
 def test_batches_that_do_not_fit_are_refused(photos):
     preprocessor = BatchedViewsPreprocessor([VIEW])
     images = as_batch(photos)['inputs']

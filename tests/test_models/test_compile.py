@@ -88,6 +88,12 @@ def test_any_width_cannot_be_compiled():
         make_model(compile=dict())
 
 
+@pytest.mark.parametrize('wrong', [True, False, 'default'])
+def test_arguments_that_are_none_are_refused(wrong):
+    with pytest.raises(ValueError, match='compile takes arguments of torch.compile'):
+        make_model(compile=wrong, sampler=dict(width_step=0.05))
+
+
 @pytest.mark.parametrize('number', [4, 16])
 def test_limit_of_graphs_allows_for_all_widths(number):
     step = 0.75 / (number - 1)

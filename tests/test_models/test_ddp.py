@@ -104,7 +104,7 @@ def test_micro_batches_equal_the_whole_batch(name):
 
 @pytest.mark.usefixtures('mmpretrain_scope')
 def test_micro_batches_that_do_not_fit_are_refused(set_time):
-    with pytest.raises(ValueError, match='micro_batches must be at least 1, got 0'):
+    with pytest.raises(ValueError, match='micro_batches must be a whole number from 1, got 0'):
         ddp_worker.make_model(*SCENARIOS['nce'], dict(micro_batches=0))
     set_time(0, 1, 0, 1)
     for parts, message in ((3, 'micro_batches=3 must divide the images of each process, got 16'), (9, 'at least 18')):

@@ -51,7 +51,14 @@ class InMemory(Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> dict:
         """A batch, which torch's loader asks for at once: ``inputs``, uint8 (N, 3, height, width)."""
-        return dict(inputs=self.images[list(indices)], data_samples=None)
+        return _Batch(inputs=self.images[list(indices)], data_samples=None)
+
+
+class _Batch(dict):
+    """A batch, which other collate functions take for a list of images."""
+
+    def __missing__(self, key: object) -> None:
+        raise KeyError("us3l_mm.InMemory gives whole batches: set collate_fn=dict(type='us3l_mm.take_batch')")
 
 
 @FUNCTIONS.register_module()

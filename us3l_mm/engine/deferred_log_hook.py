@@ -21,18 +21,21 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     def __init__(self) -> None:
         super().__init__()
         self._waiting: list[dict[str, Any]] = []
-        self._interval = 1
+        self._intervals: list[int] = []
 
     def before_train(self, runner: Runner) -> None:
         """Find out when the log is written."""
         super().before_train(runner)
-        self._interval = min((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), default=1)
+        self._intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Keep the outputs of an iteration; hand them on where they are logged."""
-        self._waiting.append(outputs or {})
+        values = {}
+        for key, value in (outputs or {}).items():  # a copy, for its owner may go on with it; without its graph
+            values[key] = value.detach().clone().squeeze() if isinstance(value, torch.Tensor) else value
+        self._waiting.append(values)
         last = self.end_of_epoch(runner.train_dataloader, batch_idx) or self.is_last_train_iter(runner)
-        if last or self.every_n_inner_iters(batch_idx, self._interval):
+        if last or any(self.every_n_inner_iters(batch_idx, interval) for interval in self._intervals):
             self._hand_on(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -43,7 +46,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
 
     def _hand_on(self, runner: Runner) -> None:
         tensors = [value for outputs in self._waiting for value in outputs.values() if isinstance(value, torch.Tensor)]
-        numbers = iter(torch.stack([tensor.detach().double() for tensor in tensors]).tolist() if tensors else [])
+        numbers = iter(torch.stack([tensor.double() for tensor in tensors]).tolist() if tensors else [])
         for outputs in self._waiting:
             for key, value in outputs.items():
                 value = next(numbers) if isinstance(value, torch.Tensor) else value

@@ -48,6 +48,8 @@ class SlimmableLayer:
         Where calls share it, it is a dense copy: a convolution lays a strided weight out anew at each call, and
         the backward of each slice fills a gradient of full size.
         """
+        if self.weight.shape[:2] == (outputs, inputs):
+            return self.weight  # a parameter itself, which autocast casts once for all views
         if self.shared is None:
             return self.weight[:outputs, :inputs]
         key = (outputs, inputs, torch.is_grad_enabled())

@@ -43,8 +43,10 @@ class MultiWidthTraining:
             ValueError: If ``update`` is not one of those named, ``micro_batches`` is below 1, the backbone cannot run
                 at the lowest width, or forward passes of any width are to be compiled.
         """
-        if micro_batches < 1:
-            raise ValueError(f'micro_batches must be at least 1, got {micro_batches}')
+        if not isinstance(micro_batches, int) or micro_batches < 1:
+            raise ValueError(f'micro_batches must be a whole number from 1, got {micro_batches!r}')
+        if compile is not None and not isinstance(compile, dict):
+            raise ValueError(f'compile takes arguments of torch.compile, dict() for none of them, got {compile!r}')
         if update not in ('per_width', 'accumulate'):
             raise ValueError(f"update must be one of ('per_width', 'accumulate'), got {update!r}")
         self.sampler = WidthSampler(**(sampler or {}))
@@ -140,8 +142,8 @@ class MultiWidthTraining:
         """
         if getattr(optim_wrapper, '_accumulative_counts', 1) != 1:
             raise ValueError(
-                f'accumulative_counts must be 1: {type(self).__name__} has its own schedule of updates; to train large '
-                'batches in parts set `micro_batches` of the model'
+                f'accumulative_counts must be 1: {type(self).__name__} has its own schedule of updates; US3L trains '
+                'large batches in parts by `micro_batches`'
             )
         with optim_wrapper.optim_context(model):
             batch = self.data_preprocessor(data, True)

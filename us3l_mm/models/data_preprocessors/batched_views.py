@@ -50,6 +50,11 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
         self.num_views = [num_views] if isinstance(num_views, int) else list(num_views)
         if len(self.num_views) != len(transforms):
             raise ValueError(f'num_views needs a number for each of {len(transforms)} lists, got {num_views}')
+        if any(isinstance(part, dict) for part in transforms) or min(self.num_views, default=0) < 1:
+            raise ValueError(
+                'transforms must be a list of lists of transforms, one for each kind of view, and num_views positive, '
+                f'got {transforms} and {num_views}'
+            )
         self.seed = seed
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         # No image, of a size that nobody asks for: errors in options are raised here, and a crop shows its size.
@@ -110,6 +115,11 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
         if isinstance(inputs, Tensor):
             inputs = [inputs]
         elif inputs[0].dim() == 3:
+            sizes = {tuple(image.shape) for image in inputs}
+            if len(sizes) > 1:
+                raise ValueError(
+                    f'images of a batch must have one size, got {sorted(sizes)}; resize them in the pipeline'
+                )
             inputs = [torch.stack(inputs)]
         wrong = [view for view in inputs if view.dtype != torch.uint8 or view.dim() != 4 or view.shape[1] != 3]
         if wrong or len(inputs) not in (1, sum(self.num_views)):

@@ -1,0 +1,41 @@
+"""From the command line of tools/train.py to the config."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+_spec = importlib.util.spec_from_file_location('train_tool', ROOT / 'tools/train.py')
+train = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(train)
+
+
+def wrapper(monkeypatch, *arguments):
+    """The optimizer wrapper that a command line asks for."""
+    monkeypatch.setattr(sys, 'argv', ['train.py', str(ROOT / 'configs/us3l/r18_1xb64-16e_digits.py'), *arguments])
+    return train.config_from_args(train.parse_args()).optim_wrapper
+
+
+def test_precision_is_full_unless_asked_for(monkeypatch):
+    assert 'Amp' not in wrapper(monkeypatch).type
+
+
+@pytest.mark.parametrize('arguments', [['--amp'], ['--amp', 'float16']])
+def test_amp_is_float16_with_a_loss_scale(monkeypatch, arguments):
+    found = wrapper(monkeypatch, *arguments)
+    assert (found.type, found.loss_scale) == ('AmpOptimWrapper', 'dynamic')
+
+
+def test_bfloat16_has_no_loss_scale(monkeypatch):
+    found = wrapper(monkeypatch, '--amp', 'bfloat16', '--cfg-options', 'optim_wrapper.loss_scale=512.0')
+    assert found.type == 'us3l_mm.BFloat16OptimWrapper' and 'loss_scale' not in found
+
+
+def test_bfloat16_would_round_the_boxes_of_two_stage_detectors(monkeypatch):
+    config = str(ROOT / 'configs/det/faster-rcnn_r50_fpn_1x_coco.py')
+    monkeypatch.setattr(sys, 'argv', ['train.py', config, '--amp', 'bfloat16'])
+    with pytest.raises(SystemExit, match='--amp bfloat16 would round the boxes'):
+        train.config_from_args(train.parse_args())
