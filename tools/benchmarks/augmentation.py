@@ -8,19 +8,16 @@ an image shows. Both include loading, transfer to the device and normalisation. 
 """
 
 import argparse
-import json
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.logging import MessageHub
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
+from timing import alternate, arguments, describe, print_row, save
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
 
@@ -40,16 +37,12 @@ class Noise(BaseDataset):
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, images=2048, side=32, batch=512, workers=2, repeats=7)
     parser.add_argument('--config', default='configs/_base_/datasets/cifar100_us3l.py', help='(default: %(default)s)')
-    parser.add_argument('--images', type=int, default=2048, help='images of an epoch (default: %(default)s)')
-    parser.add_argument('--side', type=int, default=32, help='side of the images (default: %(default)s)')
-    parser.add_argument('--batch', type=int, default=512, help='batch size (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=2, help='of the pipeline (default: %(default)s)')
-    parser.add_argument('--repeats', type=int, default=7, help='epochs of each (default: %(default)s)')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
-    parser.add_argument('--out', help='JSON file to write')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.images < args.batch:
+        parser.error(f'--images must be at least --batch, got {args.images} and {args.batch}')
+    return args
 
 
 def epochs(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
@@ -86,8 +79,6 @@ def epochs(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
             for iteration, batch in enumerate(loader):
                 MessageHub.get_current_instance().update_info('iter', iteration)
                 preprocessor(batch, True)
-            if args.device != 'cpu':
-                torch.cuda.synchronize()
 
         return run
 
@@ -97,33 +88,13 @@ def epochs(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
 def main() -> None:
     args = parse_args()
     init_default_scope('mmpretrain')
-    count = args.images // args.batch * args.batch
-    if not count:
-        raise SystemExit(f'--images must be at least --batch, got {args.images} and {args.batch}')
-    runs = epochs(args)
-    speeds: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(args.repeats + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if repeat:  # the first one warms up
-                speeds[name].append(count / (time.perf_counter() - start))
-    pipeline, batched = (statistics.median(speeds[name]) for name in ('pipeline', 'batched'))
-    row = dict(
-        device=args.device,
-        batch=args.batch,
-        side=args.side,
-        workers=args.workers,
-        threads=torch.get_num_threads(),
-        pipeline=round(pipeline),
-        batched=round(batched),
-        ratio=round(batched / pipeline, 2),
-    )
-    print('| device | batch | side | workers | threads | pipeline (images/s) | batched (images/s) | ratio of medians |')
-    print('|---|---|---|---|---|---|---|---|')
-    print('|', ' | '.join(map(str, row.values())), '|')
-    if args.out:
-        Path(args.out).write_text(json.dumps({**row, 'each': speeds}, indent=1) + '\n')
+    times = alternate(epochs(args), args.repeats, 1, args.device)
+    speeds = {name: 1e3 * (args.images // args.batch * args.batch) / time for name, time in times.items()}
+    describe(args)
+    print_row(['pipeline (images/s)', 'batched (images/s)', 'ratio of medians'], head=True)
+    ratio = speeds['batched'] / speeds['pipeline']
+    print_row([f'{speeds["pipeline"]:.0f}', f'{speeds["batched"]:.0f}', f'{ratio:.2f}'])
+    save(args, [dict(speeds, ratio=ratio)])
 
 
 if __name__ == '__main__':

@@ -6,12 +6,10 @@ Is anything left of slimming? Both run in turn, in one process; what counts is t
 programs disturb least.
 """
 
-import argparse
-import json
-import statistics
-import time
+from functools import partial
 
 import torch
+from timing import alternate, arguments, describe, print_row, save
 from torch import nn
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
@@ -52,46 +50,26 @@ def plain_resnet18(width: float) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--input', type=int, default=224, help='side of the images (default: %(default)s)')
-    parser.add_argument('--batch', type=int, default=8, help='images at a time (default: %(default)s)')
-    parser.add_argument('--repeats', type=int, default=30, help='runs of each (default: %(default)s)')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
-    parser.add_argument('--out', help='JSON file to write')
-    return parser.parse_args()
-
-
 @torch.no_grad()
 def main() -> None:
-    args = parse_args()
+    args = arguments(__doc__, side=224, batch=8, repeats=30, warmup=3).parse_args()
     torch.manual_seed(0)
-    images = torch.randn(args.batch, 3, args.input, args.input, device=args.device)
+    images = torch.randn(args.batch, 3, args.side, args.side, device=args.device)
     net = SlimmableResNet(18).to(args.device)
     calibrate_bn(net, WIDTHS, [images])
-    wait = torch.cuda.synchronize if images.is_cuda else lambda: None
+    describe(args)
+    print_row(['width', 'dense export (ms)', 'plain net (ms)', 'ratio of medians'], head=True)
     rows = []
-    print(f'{args.device}, {args.batch} x 3 x {args.input} x {args.input}, {torch.get_num_threads()} thread(s)')
-    print('| width | dense export (ms) | plain net (ms) | ratio of medians |\n|---|---|---|---|')
     for width in WIDTHS:
-        nets = dict(dense=to_dense(net, width).eval(), plain=plain_resnet18(width).to(args.device).eval())
-        if not torch.equal(*(torch.tensor(sum(p.numel() for p in n.parameters())) for n in nets.values())):
+        dense, plain = to_dense(net, width).eval(), plain_resnet18(width).to(args.device).eval()
+        if len({sum(p.numel() for p in one.parameters()) for one in (dense, plain)}) > 1:
             raise SystemExit(f'the two networks of width {width} are not of one size')
-        times: dict[str, list[float]] = {name: [] for name in nets}
-        for turn in range(args.repeats + 3):
-            for name, one in nets.items():
-                wait()
-                start = time.perf_counter()
-                one(images)
-                wait()
-                if turn >= 3:
-                    times[name].append(1e3 * (time.perf_counter() - start))
-        dense, plain = (statistics.median(times[name]) for name in nets)
-        rows.append(dict(width=width, dense_ms=dense, plain_ms=plain, ratio=dense / plain))
-        print(f'| {width:g} | {dense:.2f} | {plain:.2f} | {dense / plain:.3f} |', flush=True)
-    if args.out:
-        with open(args.out, 'w') as file:
-            json.dump(dict(arguments=vars(args), rows=rows), file, indent=2)
+        runs = dict(dense=partial(dense, images), plain=partial(plain, images))
+        row = dict(width=width, **alternate(runs, args.repeats, args.warmup, args.device))
+        row['ratio'] = row['dense'] / row['plain']
+        rows.append(row)
+        print_row([f'{width:g}', f'{row["dense"]:.2f}', f'{row["plain"]:.2f}', f'{row["ratio"]:.3f}'])
+    save(args, rows)
 
 
 if __name__ == '__main__':
