@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import us3l_mm.models.backbones as ours
+from us3l_mm.evaluation.slimmability import is_aligned, only_norms_train
 from us3l_mm.slim import calibrate_bn, slim_channels, to_dense, use_width
 from us3l_mm.slim.layers import SlimmableLayer
 
@@ -151,8 +152,8 @@ def test_out_channels_are_those_of_the_outputs(name, width):
 
 @every_backbone
 def test_narrow_net_is_the_full_one_with_channels_zeroed(name):
-    net = backbone_table.only_norms_train(trained(name).double())
-    assert backbone_table.is_aligned(net, images().double(), WIDTH)
+    net = only_norms_train(trained(name).double())
+    assert is_aligned(net, images().double(), WIDTH)
 
 
 HALF = TINY | dict(stem_channels=8, base_channels=8)

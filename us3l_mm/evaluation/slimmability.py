@@ -33,7 +33,7 @@ def _randomise(net: nn.Module) -> None:
             nn.init.normal_(tensor, 0, tensor[0].numel() ** -0.5)
 
 
-def _only_norms_train(net: nn.Module) -> nn.Module:
+def only_norms_train(net: nn.Module) -> nn.Module:
     """Batch statistics, but no dropout, so that two runs give the same."""
     for layer in net.modules():
         layer.training = isinstance(layer, _BatchNorm)
@@ -56,7 +56,7 @@ def _close(got: list[Tensor], expected: list[Tensor]) -> bool:
 
 
 @torch.no_grad()
-def _is_aligned(net: nn.Module, x: Tensor, width: float) -> bool:
+def is_aligned(net: nn.Module, x: Tensor, width: float) -> bool:
     """Whether the narrow net is the full net with the outputs of each layer zeroed past the active ones."""
     active: dict[nn.Module, int] = {}
     layers = [layer for layer in net.modules() if isinstance(layer, SlimmableLayer)]
@@ -135,8 +135,8 @@ def check_slimmable(
     _randomise(plain)
     net.load_state_dict(plain.state_dict())
     x = torch.randn(2, 3, size, size, dtype=torch.float64)
-    _only_norms_train(plain)
-    _only_norms_train(net)
+    only_norms_train(plain)
+    only_norms_train(net)
     with torch.no_grad():
         if not all(torch.equal(a, b) for a, b in zip(_tensors(net(x)), _tensors(plain(x)), strict=True)):
             return Verdict('refused', f'another net at width 1.0: conv_cfg replaces its {own_conv}')
@@ -157,10 +157,10 @@ def check_slimmable(
             sum(output.square().mean() for output in narrow).backward()
         except Exception as error:
             return Verdict('fails', f'in the forward at width {width}: {_reason(error)}')
-        if not _is_aligned(net, x, width):
+        if not is_aligned(net, x, width):
             return Verdict('not aligned', ', '.join(sorted(moves.seen)))
         try:
-            dense = _only_norms_train(to_dense(net, width, x, with_statistics=False))
+            dense = only_norms_train(to_dense(net, width, x, with_statistics=False))
         except Exception as error:
             return Verdict('fails', f'in to_dense at width {width}: {_reason(error)}')
         if not _close(_tensors(dense(x)), narrow):
