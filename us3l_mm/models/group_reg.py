@@ -71,10 +71,11 @@ class GroupRegularizer:
 
     def _factors(self, parameters: Sequence[nn.Parameter], progress: float) -> list[Tensor]:
         """Twice the coefficient of each output or input; the derivative of the penalty is this times the weight."""
-        slope = self.slope(progress)
         groups = [self._group(parameter) for parameter in parameters]
         distinct = {id(group): group for group in groups}  # one for each size
-        factors = {key: 2 * self.coefficient * (1 - slope * group) for key, group in distinct.items()}
+        values = torch._foreach_mul(list(distinct.values()), -2 * self.coefficient * self.slope(progress))
+        torch._foreach_add_(values, 2 * self.coefficient)
+        factors = dict(zip(distinct, values))
         return [factors[id(group)] for group in groups]
 
     @torch.no_grad()

@@ -57,6 +57,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         calibrated (set[str]): Keys of the widths whose statistics describe the present weights.
     """
 
+    lowered = False
     _per_width = ('running_mean_', 'running_var_')
 
     def __init__(self, *args, sync: bool = False, **kwargs) -> None:
@@ -80,8 +81,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             self.measured.add(width_key(self.mixed or self.width))
         elif self.calibrated and torch.is_grad_enabled():
             self.forget()  # training changes the weights that the statistics describe
-        weight = None if self.weight is None else self.weight[:channels]
-        bias = None if self.bias is None else self.bias[:channels]
+        weight, bias = self.sliced('weight', channels), self.sliced('bias', channels)
         if self.sync and self.training and mean is None and not x.is_meta and _several_processes():
             return _synchronised(x, weight, bias, self.eps)
         return F.batch_norm(x, mean, var, weight, bias, self.training, self.update_rate or 0.0, self.eps)

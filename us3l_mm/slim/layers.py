@@ -33,29 +33,42 @@ class SlimmableLayer:
     Attributes:
         width (float): Width multiplier now in force.
         mixed (Mapping[str, float], optional): Widths of the parts of the network, if they differ.
-        shared (dict, optional): Sliced weights that all calls of one scope share; see ``switch_layers``.
+        shared (dict, optional): Sliced parameters that all calls of one scope share; see ``switch_layers``.
         channel_axis (int): Axis of the input that holds its channels.
+        lowered (bool): Whether autocast runs the layer in a lower precision.
     """
 
     width: float = 1.0
     mixed: Mapping[str, float] | None = None
     shared: dict | None = None
     channel_axis: int = 1
+    lowered: bool = True
 
-    def sliced(self, outputs: int, inputs: int) -> Tensor:
-        """Weight of the first ``outputs`` and ``inputs`` channels.
+    def sliced(self, name: str, *sizes: int) -> Tensor | None:
+        """The first ``sizes`` entries of a parameter along its first axes; None if the layer has no such parameter.
 
-        Where calls share it, it is a dense copy: a convolution lays a strided weight out anew at each call, and
-        the backward of each slice fills a gradient of full size.
+        Where calls share them, each is sliced once, so that one backward fills a gradient of full size. Weights
+        then are dense copies: a convolution lays a strided weight out anew at each call. Under autocast they are
+        of its type: it keeps only whole parameters from one call to the next.
         """
-        if self.weight.shape[:2] == (outputs, inputs):
-            return self.weight  # a parameter itself, which autocast casts once for all views
+        whole = getattr(self, name)
+        if whole is None:
+            return None
+        sizes = tuple(map(min, sizes, whole.shape))  # a grouped convolution has fewer inputs than it is given
+        if sizes == whole.shape[: len(sizes)]:
+            return whole
         if self.shared is None:
-            return self.weight[:outputs, :inputs]
-        key = (outputs, inputs, torch.is_grad_enabled())
+            return whole[tuple(map(slice, sizes))]
+        dtype = _product_dtype(whole) if self.lowered else whole.dtype
+        key = (name, *sizes, dtype, torch.is_grad_enabled())
         if key not in self.shared:
-            weight = self.weight[:outputs, :inputs]
-            self.shared[key] = weight if weight.shape == self.weight.shape else weight.clone()
+            if len(sizes) == 1:
+                part = whole[: sizes[0]]
+            else:  # a crop by padding copies, and has one backward where slices of two axes have two
+                missing = [size - full for size, full in zip(sizes, whole.shape)]
+                crop = [0] * 2 * (whole.dim() - len(sizes)) + [n for less in missing[::-1] for n in (0, less)]
+                part = F.pad(whole, crop)
+            self.shared[key] = part.to(dtype)
         return self.shared[key]
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.Module:
@@ -71,6 +84,14 @@ class SlimmableLayer:
             TypeError: If the class of the layer has no plain counterpart.
         """
         raise TypeError(f'no plain counterpart known for {type(self).__name__}; give the class a method `dense`')
+
+
+def _product_dtype(weight: Tensor) -> torch.dtype:
+    """Type to which autocast casts ``weight`` for a convolution or a matrix product."""
+    device = weight.device.type
+    if weight.dtype == torch.float32 and hasattr(torch, 'get_autocast_dtype'):  # torch 2.4
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    return weight.dtype
 
 
 def take_tensors(plain: nn.Module, layer: nn.Module, **tensors: Tensor | None) -> nn.Module:
@@ -138,8 +159,7 @@ class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
             out_channels = groups * (self.out_channels // self.groups)
         elif self.slim_out:
             out_channels = slim_channels(self.out_channels, self.width, self.ratio, self.rounding)
-        bias = None if self.bias is None else self.bias[:out_channels]
-        return self.sliced(out_channels, in_channels), bias, groups
+        return self.sliced('weight', out_channels, in_channels), self.sliced('bias', out_channels), groups
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) to (N, c(width), H', W')."""
@@ -191,7 +211,7 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
         if self.slim_in:
             in_features = min(in_features, slim_channels(self.in_features, self.width))
         out_features = slim_channels(self.out_features, self.width) if self.slim_out else self.out_features
-        return self.sliced(out_features, in_features), None if self.bias is None else self.bias[:out_features]
+        return self.sliced('weight', out_features, in_features), self.sliced('bias', out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., C_in) to (..., out_features), or to (..., c(width)) with ``slim_out``."""

@@ -31,6 +31,8 @@ class SlimmableQKV(SlimmableLinear):
         weight, bias = super().active(in_features)
         head_dims = self.out_features // 3 // self.num_heads
         heads = -(-slim_channels(self.num_heads * head_dims, self.width) // head_dims)
+        if heads == self.num_heads:
+            return weight, bias
         rows = (3, self.num_heads, head_dims)
         weight = weight.unflatten(0, rows)[:, :heads].flatten(0, 2)
         return weight, None if bias is None else bias.unflatten(0, rows)[:, :heads].flatten()
