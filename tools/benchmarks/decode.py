@@ -1,4 +1,4 @@
-"""Images per second of decoders of JPEG, and of reading them from files or from LMDB.
+"""Images per second of decoders of JPEG, and of reading them from files, from LMDB or from a shard as WebDataset has them.
 
 python tools/benchmarks/decode.py
 
@@ -9,15 +9,17 @@ whose package is not installed are left out, and named. All run in turn, on one 
 import argparse
 import json
 import statistics
+import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import mmcv
 import numpy as np
+import PIL
 import torch
 from mmengine.fileio import LmdbBackend, LocalBackend
 from sklearn.datasets import load_sample_images
@@ -63,7 +65,18 @@ def decoders() -> dict[str, Callable[[bytes], object]]:
 def readers(folder: Path, paths: list[Path]) -> dict[str, Callable[[Path], bytes]]:
     """Ways from the name of an image to its bytes."""
     local = LocalBackend()
-    ways = {'files': lambda path: local.get(path)}
+    shard = folder / 'shard.tar'
+    with tarfile.open(shard, 'w') as writer:
+        for path in paths:
+            writer.add(path, path.name)
+
+    def in_order() -> Iterator[bytes]:
+        while True:
+            with tarfile.open(shard) as reader:
+                yield from (reader.extractfile(member).read() for member in reader)
+
+    members = in_order()
+    ways = {'files': lambda path: local.get(path), 'shard (tar), in order': lambda path: next(members)}
     if find_spec('lmdb'):
         import lmdb
 
@@ -103,6 +116,7 @@ def main() -> None:
         }
     size = sum(map(len, data)) / len(data) / 1024
     print(f'{args.images} JPEGs of {args.size[0]} x {args.size[1]}, quality {args.quality}, {size:.0f} KiB on average')
+    print(f'Pillow {PIL.__version__}')
     missing = [name for name in ('turbojpeg', 'lmdb') if not find_spec(name)]
     if missing:
         print(f'not installed: {", ".join(missing)}')

@@ -22,6 +22,6 @@ run step_r50 step_over_floor "${r50[@]}" --channels-last
 run schedule schedule --batch 512 --iterations 200 --amp --channels-last
 run memory_r18 memory --batch 512
 run memory_r50 memory "${r50[@]}"
-run precision precision --batch 512 --repeats 20 --compile --steps 200
+run precision precision --batch 512 --repeats 20 --compile --steps 200 --moved 3
 run views augmentation --images 10240 --workers 16
 run dense dense_forward --batch 64

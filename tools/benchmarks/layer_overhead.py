@@ -5,12 +5,13 @@ OMP_NUM_THREADS=1 python tools/benchmarks/layer_overhead.py --batch 16 --repeats
 python tools/benchmarks/layer_overhead.py --backbone us3l_mm.SlimmableResNet --depth 50 --side 224 --batch 64 --amp
 
 Two views, as in an iteration of US3L. `sliced`: each forward pass slices its weights; `shared`: the views share them,
-as in training. tools/benchmarks/dense_forward.py compares such a plain net with one that is built by hand.
+as in training. The last columns count operations, which cost time of their own where a GPU is faster than its
+driver. tools/benchmarks/dense_forward.py compares such a plain net with one that is built by hand.
 """
 
 import torch
 from mmengine.registry import init_default_scope
-from timing import Runs, alternate, arguments, describe, plain_net, print_row, save
+from timing import Runs, alternate, arguments, describe, operations, plain_net, print_row, save
 from torch import nn
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
@@ -51,13 +52,17 @@ def main() -> None:
         return dict(plain=lambda: train(plain), sliced=lambda: slimmable(False), shared=lambda: slimmable(True))
 
     describe(args)
-    print_row(['width', 'plain (ms)', 'sliced (ms)', 'shared (ms)', 'sliced / plain', 'shared / plain'], head=True)
+    sides = ('plain', 'sliced', 'shared')
+    heads = ['width', *(f'{side} (ms)' for side in sides), 'sliced / plain', 'shared / plain']
+    print_row([*heads, *(f'operations, {side}' for side in sides)], head=True)
     rows = []
     for width in WIDTHS:
-        times = alternate(runs_at(width), args.repeats, args.warmup, args.device)
+        runs = runs_at(width)
+        counts = [operations(run) for run in runs.values()]
+        times = alternate(runs, args.repeats, args.warmup, args.device)
         ratios = [times[name] / times['plain'] for name in ('sliced', 'shared')]
-        rows.append(dict(width=width, ms=times, sliced_ratio=ratios[0], shared_ratio=ratios[1]))
-        cells = [*(f'{value:.1f}' for value in times.values()), *(f'{ratio:.3f}' for ratio in ratios)]
+        rows.append(dict(width=width, ms=times, sliced_ratio=ratios[0], shared_ratio=ratios[1], operations=counts))
+        cells = [*(f'{value:.1f}' for value in times.values()), *(f'{ratio:.3f}' for ratio in ratios), *counts]
         print_row([f'{width:g}', *cells])
     save(args, rows)
 

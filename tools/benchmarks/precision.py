@@ -1,11 +1,12 @@
 """Images per second of iterations in float32 and in faster ways, and whether their losses agree.
 
 python tools/benchmarks/precision.py --config configs/us3l/r18_1xb64-16e_digits.py --side 16 --batch 64
-python tools/benchmarks/precision.py --batch 512 --compile --steps 200
+python tools/benchmarks/precision.py --batch 512 --compile --steps 200 --moved 3
 
 All ways take turns in one process, at three widths of the last stage. With --steps each way then trains for so long on
 images that have something to learn. Base loss and distillation loss of the narrowest width, each a mean over the last
-quarter, are compared with float32's; their sum is near zero, and no measure.
+quarter, are compared with float32's; their sum is near zero, and no measure. What rounding alone does to training
+shows in the runs of --moved, which start from weights moved by a rounding error.
 """
 
 import argparse
@@ -18,13 +19,15 @@ import us3l_mm  # noqa: F401  before anything of mmcv.ops
 
 
 def ways(args: argparse.Namespace) -> dict[str, dict]:
-    """Options of each way: whether bfloat16, channels_last, TF32, compiled."""
+    """Options of each way: whether bfloat16, channels_last, TF32, compiled, and the number of a moved run."""
     found = {'float32': {}, 'float32, channels_last': dict(channels_last=True)}  # the second differs by rounding alone
     found.update({'bfloat16': dict(amp=True), 'bfloat16, channels_last': dict(amp=True, channels_last=True)})
+    found.update({f'float32, moved {number}': dict(moved=number) for number in range(1, args.moved + 1)})
     if args.device != 'cpu':
         found['TF32'] = dict(tf32=True)
         found['float16'] = dict(half=True)
     if args.compile:
+        found['float32, compiled'] = dict(compile={})
         found['bfloat16, channels_last, compiled'] = dict(amp=True, channels_last=True, compile={})
     return found
 
@@ -48,6 +51,10 @@ class Training:
         self.tf32 = way.get('tf32', False)
         self.form = torch.channels_last if way.get('channels_last') else torch.contiguous_format
         self.model = build_model(args, sampler=dict(widths=WIDTHS, dynamic=False), compile=way.get('compile'))
+        if way.get('moved'):
+            torch.manual_seed(way['moved'])
+            for parameter in self.model.parameters():
+                parameter.data *= 1 + torch.finfo(torch.float32).eps * torch.randn_like(parameter)
         self.optimizer = build_optimizer(self.model, way.get('amp', False), half=way.get('half', False))
         self.data = data
         self.losses: list[torch.Tensor] = []  # of the widest and the narrowest width
@@ -62,7 +69,7 @@ class Training:
 
 
 def main() -> None:
-    parser = arguments(__doc__, batch=64, side=32, repeats=10, warmup=3, steps=0)
+    parser = arguments(__doc__, batch=64, side=32, repeats=10, warmup=3, steps=0, moved=0)
     add_training(parser)
     parser.add_argument('--compile', action='store_true', help='torch.compile, too; needs a compiler')
     args = parser.parse_args()

@@ -12,7 +12,7 @@ import copy
 from collections.abc import Callable
 
 import torch
-from timing import alternate, arguments, describe, plain_net, print_row, save
+from timing import alternate, arguments, describe, operations, plain_net, print_row, save
 from torch import Tensor, nn
 from training import WIDTHS, add_training, build_model, build_optimizer, make_views, set_time
 
@@ -66,10 +66,11 @@ def main() -> None:
         us3l=lambda: model.train_step(dict(inputs=views), wrapper),
     )
     describe(args)
-    print_row(['floor (ms)', 'iteration of US3L (ms)', 'ratio of medians'], head=True)
+    print_row(['floor (ms)', 'iteration of US3L (ms)', 'ratio of medians', 'operations of each'], head=True)
     row = alternate(runs, args.repeats, args.warmup, args.device)
-    row['ratio'] = row['us3l'] / row['floor']
-    print_row([f'{row["floor"]:.1f}', f'{row["us3l"]:.1f}', f'{row["ratio"]:.3f}'])
+    row.update(ratio=row['us3l'] / row['floor'], operations={name: operations(run) for name, run in runs.items()})
+    counts = ', '.join(f'{count}' for count in row['operations'].values())
+    print_row([f'{row["floor"]:.1f}', f'{row["us3l"]:.1f}', f'{row["ratio"]:.3f}', counts])
     save(args, [row])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from us3l_mm.slim import to_dense
 
@@ -48,6 +49,23 @@ def alternate(runs: Runs, repeats: int, warmup: int, device: str) -> dict[str, f
             if turn >= warmup:
                 times[name].append(1e3 * (time.perf_counter() - start))
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+class _Counter(TorchDispatchMode):
+    """Counts operations that compute or copy; views cost nothing."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += not function.is_view
+        return function(*args, **(kwargs or {}))
+
+
+def operations(run: Callable[[], object]) -> int:
+    """How many operations a run takes: what a GPU has to be told, whatever they cost there."""
+    with _Counter() as counter:
+        run()
+    return counter.count
 
 
 def print_row(cells: Sequence[object], head: bool = False) -> None:
