@@ -1,4 +1,4 @@
-"""Images per second of decoders of JPEG, and of reading them from files, from LMDB or from a shard as WebDataset has them.
+"""Images per second of decoders of JPEG, and of reading them from files, LMDB or a shard as WebDataset has them.
 
 python tools/benchmarks/decode.py
 
