@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# All benchmarks that need a GPU: tables on the screen, numbers in a folder.
-#   bash tools/benchmarks/gpu.sh [FOLDER]
+# All benchmarks that need a GPU, or those named: tables on the screen, numbers in a folder.
+#   bash tools/benchmarks/gpu.sh [FOLDER [NAME ...]]      names: layers_r18, precision, ... as below
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 out=$(realpath -m "${1:-work_dirs/benchmarks}")
 mkdir -p "$out"
 export PYTHONPATH=.:${PYTHONPATH:-}
 
+only=" ${*:2} " ran=0 failed=0
+
 run() { # name of the result, script, arguments
+    [[ $only == '  ' || $only == *" $1 "* ]] || return 0
+    ran=$((ran + 1))
     echo -e "\n## $1: python tools/benchmarks/$2.py ${*:3}"
-    python "tools/benchmarks/$2.py" "${@:3}" --device cuda --out "$out/$1.json" || echo "FAILED: $1"
+    python "tools/benchmarks/$2.py" "${@:3}" --device cuda --out "$out/$1.json" || { echo "FAILED: $1"; failed=1; }
 }
 
 r50=(--config configs/us3l/r50_8xb256.py --batch 64 --side 224 --amp)
@@ -22,6 +26,9 @@ run step_r50 step_over_floor "${r50[@]}" --channels-last
 run schedule schedule --batch 512 --iterations 200 --amp --channels-last
 run memory_r18 memory --batch 512
 run memory_r50 memory "${r50[@]}"
-run precision precision --batch 512 --repeats 20 --compile --steps 200 --moved 3
+run precision precision --batch 512 --repeats 20 --compile default --steps 200 --moved 3
+run cuda_graphs precision --batch 512 --repeats 20 --compile reduce-overhead --steps 200
 run views augmentation --images 10240 --workers 16
 run dense dense_forward --batch 64
+((ran)) || { echo "no benchmark is called${only% }; the names are in this file" >&2; failed=2; }
+exit $failed

@@ -1,7 +1,7 @@
 """Images per second of iterations in float32 and in faster ways, and whether their losses agree.
 
 python tools/benchmarks/precision.py --config configs/us3l/r18_1xb64-16e_digits.py --side 16 --batch 64
-python tools/benchmarks/precision.py --batch 512 --compile --steps 200 --moved 3
+python tools/benchmarks/precision.py --batch 512 --compile default --steps 200 --moved 3
 
 All ways take turns in one process, at three widths of the last stage. With --steps each way then trains for so long on
 images that have something to learn. Base loss and distillation loss of the narrowest width, each a mean over the last
@@ -26,9 +26,8 @@ def ways(args: argparse.Namespace) -> dict[str, dict]:
     if args.device != 'cpu':
         found['TF32'] = dict(tf32=True)
         found['float16'] = dict(half=True)
-    if args.compile:
-        found['float32, compiled'] = dict(compile={})
-        found['bfloat16, channels_last, compiled'] = dict(amp=True, channels_last=True, compile={})
+    base = 'float32' if args.device == 'cpu' else 'bfloat16, channels_last'
+    found.update({f'{base}, compiled ({mode})': dict(found[base], compile=dict(mode=mode)) for mode in args.compile})
     return found
 
 
@@ -71,7 +70,14 @@ class Training:
 def main() -> None:
     parser = arguments(__doc__, batch=64, side=32, repeats=10, warmup=3, steps=0, moved=0)
     add_training(parser)
-    parser.add_argument('--compile', action='store_true', help='torch.compile, too; needs a compiler')
+    parser.add_argument(
+        '--compile',
+        nargs='*',
+        default=[],
+        metavar='MODE',
+        help='modes of torch.compile to run too, which needs a compiler: default, max-autotune-no-cudagraphs, or '
+        'reduce-overhead, which has CUDA graphs',
+    )
     args = parser.parse_args()
     data = batches(args, 8)
     trainings = {name: Training(args, data, way) for name, way in ways(args).items()}
