@@ -17,7 +17,10 @@ OWN = [path for path in CONFIGS if path.parent.name != 'det']  # the others are 
 DATASETS = {
     'cifar10': 'CIFAR10',
     'cifar100': 'CIFAR100',
+    'dtd': 'DTD',
+    'flowers102': 'Flowers102',
     'in1k': 'ImageNet',
+    'pets': 'OxfordIIITPet',
     'digits': 'us3l_mm.Digits',
 }
 BACKBONES = {'r': 'SlimmableResNet', 'mbv': 'SlimmableMobileNetV', 'vit-': 'SlimmableVisionTransformer'}
@@ -108,7 +111,8 @@ def test_name_says_batch_epochs_and_dataset(path):
     dataset = dataset.get('dataset', dataset)  # one in memory holds another
     assert dataset.type == DATASETS[name['dataset'] or 'in1k']
     pixels = cfg.model.get('data_preprocessor') or cfg.data_preprocessor
-    assert pixels.to_rgb == (dataset.type == 'ImageNet')  # cv2 reads BGR; CIFAR's files are RGB
+    reads_files = 'LoadImageFromFile' in str(dataset.get('pipeline'))
+    assert pixels.to_rgb == reads_files  # cv2 reads BGR; CIFAR's files are RGB
     assert cfg.auto_scale_lr.base_batch_size == int(name['gpus']) * batch
     if path.parent.name != 'linear':
         ends = [scheduler.get('end', scheduler.get('T_max')) for scheduler in cfg.param_scheduler]
