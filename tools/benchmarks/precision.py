@@ -54,7 +54,7 @@ class Training:
             torch.manual_seed(way['moved'])
             for parameter in self.model.parameters():
                 parameter.data *= 1 + torch.finfo(torch.float32).eps * torch.randn_like(parameter)
-        self.optimizer = build_optimizer(self.model, way.get('amp', False), half=way.get('half', False))
+        self.optimizer = build_optimizer(self.model, way.get('amp', False), half=way.get('half', False), lr=args.lr)
         self.data = data
         self.losses: list[torch.Tensor] = []  # of the widest and the narrowest width
 
@@ -70,6 +70,7 @@ class Training:
 def main() -> None:
     parser = arguments(__doc__, batch=64, side=32, repeats=10, warmup=3, steps=0, moved=0)
     add_training(parser)
+    parser.add_argument('--lr', type=float, default=1e-2, help='learning rate (default: %(default)s)')
     parser.add_argument(
         '--compile',
         nargs='*',

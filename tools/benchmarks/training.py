@@ -40,10 +40,12 @@ def build_plain(args: argparse.Namespace) -> US3L:
     return build_model(argparse.Namespace(**{**vars(args), 'cfg_options': options}), **wide)
 
 
-def build_optimizer(model: torch.nn.Module, amp: bool, weight_decay: float = 0, half: bool = False) -> OptimWrapper:
+def build_optimizer(
+    model: torch.nn.Module, amp: bool, weight_decay: float = 0, half: bool = False, lr: float = 1e-2
+) -> OptimWrapper:
     """SGD with momentum in its wrapper: of float32, bfloat16 (``amp``) or float16 (``half``, GPUs only)."""
     kind = 'AmpOptimWrapper' if half else 'us3l_mm.BFloat16OptimWrapper' if amp else 'OptimWrapper'
-    sgd = dict(type='SGD', lr=1e-2, momentum=0.9, weight_decay=weight_decay)
+    sgd = dict(type='SGD', lr=lr, momentum=0.9, weight_decay=weight_decay)
     return build_optim_wrapper(model, dict(type=kind, optimizer=sgd))
 
 
