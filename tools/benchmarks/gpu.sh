@@ -23,11 +23,12 @@ run layers_r50_fast layer_overhead --backbone us3l_mm.SlimmableResNet --depth 50
     --amp --channels-last
 run step_r18 step_over_floor --batch 512 --repeats 20 --amp --channels-last
 run step_r50 step_over_floor "${r50[@]}" --channels-last
-run schedule schedule --batch 512 --iterations 200 --amp --channels-last
+run schedule schedule --batch 512 --iterations 200 --warmup 200 --amp --channels-last
 run memory_r18 memory --batch 512
 run memory_r50 memory "${r50[@]}"
-run precision precision --batch 512 --repeats 20 --compile default --steps 200 --moved 3
-run cuda_graphs precision --batch 512 --repeats 20 --compile reduce-overhead --steps 200
+run precision precision --batch 512 --repeats 20 --steps 200 --moved 3
+run compiled precision --batch 512 --repeats 20 --compile default
+run cuda_graphs precision --batch 512 --repeats 20 --compile reduce-overhead
 run views augmentation --images 10240 --workers 16
 run dense dense_forward --batch 64
 ((ran)) || { echo "no benchmark is called${only% }; the names are in this file" >&2; failed=2; }

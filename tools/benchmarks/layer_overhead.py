@@ -19,12 +19,12 @@ from us3l_mm.registry import MODELS
 from us3l_mm.slim import SlimmableLayer
 from us3l_mm.slim.scope import switch_layers
 
-WIDTHS = (1.0, 0.75, 0.5, 0.25)
-
 
 def main() -> None:
     parser = arguments(__doc__, batch=128, side=32, depth=18, repeats=5, warmup=2)
     parser.add_argument('--backbone', default='us3l_mm.SlimmableResNet_CIFAR', help='(default: %(default)s)')
+    widths = (1.0, 0.75, 0.5, 0.25)
+    parser.add_argument('--widths', type=float, nargs='+', default=widths, help='(default: 1.0 0.75 0.5 0.25)')
     parser.add_argument('--channels-last', action='store_true', help='memory format of the images')
     parser.add_argument('--amp', action='store_true', help='bfloat16')
     args = parser.parse_args()
@@ -56,7 +56,7 @@ def main() -> None:
     heads = ['width', *(f'{side} (ms)' for side in sides), 'sliced / plain', 'shared / plain']
     print_row([*heads, *(f'operations, {side}' for side in sides)], head=True)
     rows = []
-    for width in WIDTHS:
+    for width in args.widths:
         runs = runs_at(width)
         counts = [operations(run) for run in runs.values()]
         times = alternate(runs, args.repeats, args.warmup, args.device)

@@ -1,7 +1,7 @@
 """Images per second of iterations in float32 and in faster ways, and whether their losses agree.
 
 python tools/benchmarks/precision.py --config configs/us3l/r18_1xb64-16e_digits.py --side 16 --batch 64
-python tools/benchmarks/precision.py --batch 512 --compile default --steps 200 --moved 3
+python tools/benchmarks/precision.py --batch 512 --compile default --steps 200
 
 All ways take turns in one process, at three widths of the last stage. With --steps each way then trains for so long on
 images that have something to learn. Base loss and distillation loss of the narrowest width, each a mean over the last
@@ -97,7 +97,7 @@ def main() -> None:
         for value, exact in zip(last, rows[0]['losses']) if args.steps else ():
             cells += [f'{value:.4f}', f'{(value - exact) / abs(exact):+.2%}']
         print_row([name, *cells])
-    save(args, rows)
+        save(args, rows)
 
 
 if __name__ == '__main__':

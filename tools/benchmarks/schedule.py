@@ -1,7 +1,7 @@
 """A whole pretraining of all widths over one of the full width, with the same base loss and a momentum teacher.
 
 OMP_NUM_THREADS=1 python tools/benchmarks/schedule.py --batch 16 --iterations 40
-python tools/benchmarks/schedule.py --batch 512 --iterations 400 --amp --channels-last
+python tools/benchmarks/schedule.py --batch 512 --iterations 400 --warmup 400 --amp --channels-last
 
 The iterations are spread over the schedule, a quarter of them in each stage of dynamic sampling. Those of the two
 trainings take turns; what counts is the ratio of their whole times.
@@ -15,7 +15,7 @@ from training import add_training, build_model, build_optimizer, build_plain, ma
 
 
 def main() -> None:
-    parser = arguments(__doc__, batch=16, side=32, iterations=40)
+    parser = arguments(__doc__, batch=16, side=32, iterations=40, warmup=2)
     add_training(parser)
     args = parser.parse_args()
     models = dict(plain=build_plain(args), us3l=build_model(args))
@@ -26,14 +26,15 @@ def main() -> None:
     wait = torch.cuda.synchronize if args.device != 'cpu' else lambda: None
     stages = models['us3l'].sampler.num_stages
     times = {name: [0.0] * stages for name in models}
-    for iteration in range(-2, args.iterations):  # two that don't count
-        set_time(max(iteration, 0), args.iterations)
+    warmup = [args.iterations * turn // args.warmup for turn in range(args.warmup)]  # all over the schedule
+    for turn, iteration in enumerate([*warmup, *range(args.iterations)]):
+        set_time(iteration, args.iterations)
         for name, model in models.items():
             wait()
             start = time.perf_counter()
             model.train_step(dict(inputs=views), wrappers[name])
             wait()
-            if iteration >= 0:
+            if turn >= args.warmup:
                 times[name][stages * iteration // args.iterations] += time.perf_counter() - start
     describe(args)
     print_row(['stage', 'full width only (s)', 'all widths (s)', 'ratio'], head=True)

@@ -54,8 +54,7 @@ class MomentumTeacher(nn.Module):
         torch._foreach_lerp_(list(self.parameters()), online, 1 - momentum)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed images (N, 3, H, W) as (N, D), without gradient."""
+        """Embed images (N, 3, H, W) as (N, D), a tensor of inference mode: clone it for use in a loss."""
         compiling = torch.compiler.is_compiling()  # which inference mode refuses
         with torch.no_grad() if compiling else torch.inference_mode():
-            embedding = self.neck(self.backbone(x))[0]
-        return embedding.clone()  # a loss may keep it for its backward, which tensors of inference mode refuse
+            return self.neck(self.backbone(x))[0]
