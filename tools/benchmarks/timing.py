@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from us3l_mm.slim import to_dense
 
+torch.backends.cudnn.benchmark = True  # as in the configs of pretraining
 Runs = dict[str, Callable[[], object]]
 
 
