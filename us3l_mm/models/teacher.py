@@ -54,7 +54,11 @@ class MomentumTeacher(nn.Module):
         torch._foreach_lerp_(list(self.parameters()), online, 1 - momentum)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed images (N, 3, H, W) as (N, D), a tensor of inference mode: clone it for use in a loss."""
-        compiling = torch.compiler.is_compiling()  # which inference mode refuses
-        with torch.no_grad() if compiling else torch.inference_mode():
-            return self.neck(self.backbone(x))[0]
+        """Embed images (N, 3, H, W) as (N, D)."""
+        return self.neck(self.backbone(x))[0]
+
+    def target(self, x: Tensor) -> Tensor:
+        """Embedding of images as a target of losses, without gradient."""
+        with torch.inference_mode():  # outside what may be compiled
+            embedding = self(x)
+        return embedding.clone()  # losses keep it, which inference mode refuses; CUDA graphs would write over it

@@ -57,7 +57,7 @@ class SlimmableLayer:
         sizes = tuple(map(min, sizes, whole.shape))  # a grouped convolution has fewer inputs than it is given
         if sizes == whole.shape[: len(sizes)]:
             return whole
-        if self.shared is None or torch.compiler.is_compiling():  # a compiler shares them by itself
+        if self.shared is None:
             return whole[tuple(map(slice, sizes))]
         dtype = _product_dtype(whole) if self.lowered else whole.dtype
         key = (name, *sizes, dtype, torch.is_grad_enabled())

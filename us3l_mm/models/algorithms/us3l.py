@@ -197,8 +197,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         at = 1.0 if distills else width
         if at not in memory:
             with use_width(self.teacher, at):
-                # Copies, outside what may be compiled: a loss keeps them, and CUDA graphs would write over them.
-                memory[at] = [self.teacher(view).clone() for view in inputs]
+                memory[at] = [self.teacher.target(view) for view in inputs]
         return dict(arguments, targets=memory[at])
 
     def extra_logs(self, outputs: list[Tensor]) -> dict[str, Tensor]:
