@@ -17,7 +17,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
-from us3l_mm.engine import load_config, set_width
+from us3l_mm.config import load_config, set_width
 
 BASELINES = Path(__file__).parents[1] / 'configs/baselines'
 DIGITS = sorted(path.stem.split('_')[0] for path in BASELINES.glob('*_r18_1xb64-2e_digits.py'))

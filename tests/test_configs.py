@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from us3l_mm.engine import set_width
+from us3l_mm.config import set_width
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path for path in (ROOT / 'configs').glob('[!_]*/*.py') if path.parent.name != 'tables')

@@ -17,12 +17,10 @@ from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_rando
 from mmengine.utils import ProgressBar
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
-from us3l_mm.engine.files import write_files
-from us3l_mm.engine.load_config import read_config
-from us3l_mm.engine.parse_width import parse_width
-from us3l_mm.models.algorithms.multi_width import MultiWidthTraining
-from us3l_mm.slim import calibrate_bn
-from us3l_mm.slim.layers import width_label
+from us3l_mm.config.load import read_config
+from us3l_mm.models.multi_width.training import MultiWidthTraining
+from us3l_mm.slim import calibrate_bn, parse_width, width_label
+from us3l_mm.utils.files import write_files
 
 WIDTHS = [1.0, 0.9, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25]
 

@@ -127,7 +127,7 @@ def main() -> None:
     timed('probe')
 
     say('4/5  Fine-tune a detector at two widths, on digits pasted into photographs')
-    run('tools/make_digit_scenes.py', str(out / 'scenes'))
+    run('tools/dataset_converters/make_digit_scenes.py', str(out / 'scenes'))
     for row in rows:
         if row['width'] not in DETECT_WIDTHS:
             continue

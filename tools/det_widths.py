@@ -22,11 +22,10 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import get_git_hash
 from torch.utils.flop_counter import FlopCounterMode
 
-from us3l_mm.engine import load_config
-from us3l_mm.engine.files import write_text
-from us3l_mm.engine.parse_width import parse_width
-from us3l_mm.engine.steps import StepFailed, last_checkpoint, run_step, run_unfinished
-from us3l_mm.slim.layers import width_label
+from us3l_mm.config import load_config
+from us3l_mm.slim import parse_width, width_label
+from us3l_mm.utils.files import write_text
+from us3l_mm.utils.jobs import StepFailed, last_checkpoint, run_step, run_unfinished
 
 TOOLS = Path(__file__).resolve().parent
 

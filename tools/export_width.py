@@ -15,19 +15,18 @@ import torch
 from mmengine.config import DictAction
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
-from us3l_mm.engine.cli import image_size
-from us3l_mm.engine.export import (
+from us3l_mm.deploy.export import (
     check_onnx_packages,
     checkpoint_files,
     describe,
     export_onnx,
     export_torch,
 )
-from us3l_mm.engine.files import write_files
-from us3l_mm.engine.parse_width import parse_width
-from us3l_mm.engine.plain_model import plain_model
-from us3l_mm.engine.stock import stock_config, stock_model
-from us3l_mm.slim.layers import width_key, width_label
+from us3l_mm.deploy.plain_model import plain_model
+from us3l_mm.deploy.stock_backbone import stock_config, stock_model
+from us3l_mm.slim import parse_width, width_key, width_label
+from us3l_mm.utils.arguments import image_size
+from us3l_mm.utils.files import write_files
 
 PROGRAMS = {'onnx': (export_onnx, '.onnx'), 'torch-export': (export_torch, '.pt2')}
 SUFFIXES = ('.pth', '.py', '.onnx', '.pt2')

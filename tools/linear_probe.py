@@ -11,10 +11,9 @@ from mmengine.fileio import dump
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
-from us3l_mm.engine import load_config
-from us3l_mm.engine.parse_width import parse_single_width
+from us3l_mm.config import load_config
 from us3l_mm.evaluation import width_complexity
-from us3l_mm.slim import check_width
+from us3l_mm.slim import check_width, parse_single_width
 
 
 def parse_args() -> argparse.Namespace:

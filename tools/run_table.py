@@ -18,10 +18,10 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.utils import get_git_hash
 
-from us3l_mm.engine import set_width
-from us3l_mm.engine.files import write_text
-from us3l_mm.engine.steps import StepFailed, last_checkpoint, run_step, run_unfinished
+from us3l_mm.config import set_width
 from us3l_mm.slim import check_width
+from us3l_mm.utils.files import write_text
+from us3l_mm.utils.jobs import StepFailed, last_checkpoint, run_step, run_unfinished
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / 'tools'

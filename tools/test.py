@@ -12,9 +12,9 @@ from mmengine.config import Config, DictAction
 from mmengine.fileio import dump
 from mmengine.runner import Runner
 
-from us3l_mm.engine import load_config
-from us3l_mm.engine.parse_width import parse_width
+from us3l_mm.config import load_config
 from us3l_mm.evaluation.detector_widths import evaluate_widths, widths_table
+from us3l_mm.slim import parse_width
 
 # By default_scope: visualizer, and the hook that draws with it.
 DRAWING = {

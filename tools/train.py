@@ -10,9 +10,9 @@ import argparse
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from us3l_mm.engine import load_config
+from us3l_mm.config import load_config
 from us3l_mm.engine.check_loaded_hook import CheckLoadedHook
-from us3l_mm.engine.parse_width import parse_width
+from us3l_mm.slim import parse_width
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,22 +1,52 @@
 """Registries of the scope ``us3l_mm``: use our types from any OpenMMLab config as ``us3l_mm.X``."""
 
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from importlib import import_module
+
+import mmengine.registry as mmengine_registry
 from mmengine.registry import Registry
 
-DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='us3l_mm', locations=['us3l_mm.datasets'])
-FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope='us3l_mm', locations=['us3l_mm.engine'])
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='us3l_mm', locations=['us3l_mm.engine'])
-METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='us3l_mm', locations=['us3l_mm.evaluation'])
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope='us3l_mm', locations=['us3l_mm.models'])
-MODEL_WRAPPERS = Registry(
-    'model_wrapper', parent=MMENGINE_MODEL_WRAPPERS, scope='us3l_mm', locations=['us3l_mm.models']
+
+class ScopedRegistry(Registry):
+    """Registry of this scope that imports what needs mmdet only when a config names it.
+
+    Args:
+        name (str): Name of the registry of mmengine that it extends, such as ``'MODELS'``.
+        locations (list[str]): Modules that register everything else.
+        with_mmdet (dict[str, str], optional): Module of each type that needs mmdet.
+    """
+
+    def __init__(self, name: str, locations: list[str], with_mmdet: dict[str, str] | None = None) -> None:
+        parent = getattr(mmengine_registry, name)
+        super().__init__(parent.name, parent=parent, scope='us3l_mm', locations=locations)
+        self.with_mmdet = with_mmdet or {}
+
+    def get(self, key: str) -> type | None:
+        """Type of a name with or without scope; see :meth:`mmengine.registry.Registry.get`.
+
+        Raises:
+            ImportError: If the type needs mmdet, which is not installed.
+        """
+        module = self.with_mmdet.get(self.split_scope_key(key)[1])
+        if module is not None:
+            try:
+                import_module(module)
+            except ModuleNotFoundError as error:
+                raise ImportError(f'us3l_mm.{key} needs mmdet ({error}). Fix: pip install mmdet==3.3.0') from error
+        return super().get(key)
+
+
+DATASETS = ScopedRegistry('DATASETS', ['us3l_mm.datasets'], {'CustomVOC': 'us3l_mm.datasets.custom_voc'})
+FUNCTIONS = ScopedRegistry('FUNCTIONS', ['us3l_mm.datasets', 'us3l_mm.engine'])
+HOOKS = ScopedRegistry('HOOKS', ['us3l_mm.engine'])
+METRICS = ScopedRegistry('METRICS', ['us3l_mm.evaluation'])
+MODELS = ScopedRegistry(
+    'MODELS',
+    ['us3l_mm.models'],
+    {
+        'SlimmableDarknet': 'us3l_mm.models.backbones.stock_mmdet',
+        'SlimmableDetector': 'us3l_mm.models.detectors',
+        'SlimmableHRNet': 'us3l_mm.models.backbones.stock_mmdet',
+    },
 )
-OPTIM_WRAPPERS = Registry(
-    'optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='us3l_mm', locations=['us3l_mm.engine']
-)
+MODEL_WRAPPERS = ScopedRegistry('MODEL_WRAPPERS', ['us3l_mm.models'])
+OPTIM_WRAPPERS = ScopedRegistry('OPTIM_WRAPPERS', ['us3l_mm.engine'])

@@ -1,6 +1,6 @@
 """RetinaNet on digits in photographs, backbone of the digits pretraining at one width; fits a laptop.
 
-python tools/make_digit_scenes.py data/digit_scenes
+python tools/dataset_converters/make_digit_scenes.py data/digit_scenes
 python tools/train.py configs/det/retinanet_r18-fpn_1xb4-10e_digits.py --width 0.5 \
     --cfg-options model.backbone.init_cfg.checkpoint=CALIBRATED_CHECKPOINT
 

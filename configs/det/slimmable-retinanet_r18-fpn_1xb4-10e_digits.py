@@ -1,6 +1,6 @@
 """RetinaNet for all widths at once on digits in photographs; fits a laptop.
 
-python tools/make_digit_scenes.py data/digit_scenes
+python tools/dataset_converters/make_digit_scenes.py data/digit_scenes
 python tools/train.py configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py \
     --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT_OF_THE_PRETRAINING
 python tools/calibrate_bn.py configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py CHECKPOINT

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from us3l_mm.engine import load_config
+from us3l_mm.config import load_config
 from us3l_mm.slim import slim_channels
 
 CONFIGS = [path for path in sorted(Path('configs/det').glob('[mfr]*.py')) if 'digits' not in path.stem]

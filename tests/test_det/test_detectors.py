@@ -6,7 +6,7 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from us3l_mm.engine import set_width
+from us3l_mm.config import set_width
 from us3l_mm.models import SlimmableResNet_CIFAR
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d, calibrate_bn, use_width
 

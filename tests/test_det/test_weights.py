@@ -9,7 +9,7 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from us3l_mm.engine import set_width
+from us3l_mm.config import set_width
 from us3l_mm.models import SlimmableResLayer, SlimmableResNet
 from us3l_mm.slim import calibrate_bn, to_dense, use_width
 

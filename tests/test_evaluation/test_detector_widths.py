@@ -9,7 +9,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader, Runner
 
-from us3l_mm.engine import load_config
+from us3l_mm.config import load_config
 from us3l_mm.evaluation.detector_widths import detector_costs, evaluate_widths, widths_table
 from us3l_mm.registry import METRICS
 

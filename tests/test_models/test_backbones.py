@@ -12,8 +12,7 @@ from torch import nn
 
 from us3l_mm.models import SlimmableResNet, SlimmableResNet_CIFAR
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import calibrate_bn, slim_channels, use_width
-from us3l_mm.slim.layers import SlimmableLayer
+from us3l_mm.slim import SlimmableLayer, calibrate_bn, slim_channels, use_width
 
 SMALL = dict(stem_channels=16, base_channels=16)
 STAGES = (0, 1, 2, 3)

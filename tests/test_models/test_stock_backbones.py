@@ -10,10 +10,9 @@ from torch import nn
 
 import us3l_mm.models.backbones as ours
 from us3l_mm.evaluation.slimmability import is_aligned, only_norms_train
-from us3l_mm.slim import calibrate_bn, slim_channels, to_dense, use_width
-from us3l_mm.slim.layers import SlimmableLayer
+from us3l_mm.slim import SlimmableLayer, calibrate_bn, slim_channels, to_dense, use_width
 
-spec = importlib.util.spec_from_file_location('backbone_table', 'tools/backbone_table.py')
+spec = importlib.util.spec_from_file_location('backbone_table', 'projects/backbone_survey/backbone_table.py')
 backbone_table = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(backbone_table)
 

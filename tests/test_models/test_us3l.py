@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from us3l_mm.models import US3L, MomentumTeacher, SlimmableResNet_CIFAR
 from us3l_mm.models.algorithms.us3l import feature_std
-from us3l_mm.slim.layers import SlimmableLayer
+from us3l_mm.slim import SlimmableLayer
 
 pytestmark = pytest.mark.usefixtures('mmpretrain_scope')
 

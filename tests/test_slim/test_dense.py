@@ -9,8 +9,10 @@ from torch import nn
 
 from us3l_mm.models import SlimmableResNet, SlimmableResNet_CIFAR
 from us3l_mm.slim import (
+    PrefixConv2d,
     SlimmableBatchNorm2d,
     SlimmableConv2d,
+    SlimmableLayer,
     SlimmableLinear,
     calibrate_bn,
     slim_channels,
@@ -18,7 +20,6 @@ from us3l_mm.slim import (
     trace_channels,
     use_width,
 )
-from us3l_mm.slim.layers import PrefixConv2d, SlimmableLayer
 
 NETS = {
     'R18': lambda: SlimmableResNet(depth=18, stem_channels=16, base_channels=16, out_indices=(0, 1, 2, 3)),

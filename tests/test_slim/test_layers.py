@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from us3l_mm.slim import (
+    PrefixConv2d,
+    PrefixLinear,
     SlimmableBatchNorm2d,
     SlimmableConv2d,
     SlimmableLinear,
@@ -16,7 +18,6 @@ from us3l_mm.slim import (
     to_dense,
     use_width,
 )
-from us3l_mm.slim.layers import PrefixConv2d, PrefixLinear
 
 WIDTHS = [0.25, 0.37, 0.5, 0.8, 1.0]
 CONVS = {

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from us3l_mm.models import SlimmableResNet, SlimmableResNet_CIFAR
-from us3l_mm.slim import SlimmableBatchNorm2d, calibrate_bn, slim_channels, to_dense, use_width
-from us3l_mm.slim.layers import SlimmableLayer
+from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableLayer, calibrate_bn, slim_channels, to_dense, use_width
 
 MIXED = {'conv1': 0.5, 'layer1': 0.5, 'layer2': 0.8, 'layer4': 0.3, 'layer4.1.conv1': 0.6}
 

@@ -9,8 +9,14 @@ from mmpretrain.models.utils import LayerNorm2d
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d, SlimmableLayer, SlimmableLinear, use_width
-from us3l_mm.slim.scope import switch_layers
+from us3l_mm.slim import (
+    SlimmableBatchNorm2d,
+    SlimmableConv2d,
+    SlimmableLayer,
+    SlimmableLinear,
+    switch_layers,
+    use_width,
+)
 
 
 def make_net():

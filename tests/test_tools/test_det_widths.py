@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from us3l_mm.engine import load_config, steps
+from us3l_mm.config import load_config, steps
 from us3l_mm.models import SlimmableResNet_CIFAR
 from us3l_mm.slim import calibrate_bn
 

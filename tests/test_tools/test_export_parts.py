@@ -10,9 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from us3l_mm.engine import load_config
-from us3l_mm.slim import calibrate_bn, use_width
-from us3l_mm.slim.layers import SlimmableLayer, width_label
+from us3l_mm.config import load_config
+from us3l_mm.slim import SlimmableLayer, calibrate_bn, use_width, width_label
 
 PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'
 CLASSIFIER = 'configs/baselines/usnet_r18_1xb64-2e_digits.py'

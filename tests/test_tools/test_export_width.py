@@ -12,8 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from us3l_mm.engine import export, load_config
-from us3l_mm.slim import SlimmableBatchNorm2d, calibrate_bn, to_dense, use_width
-from us3l_mm.slim.layers import SlimmableLayer
+from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableLayer, calibrate_bn, to_dense, use_width
 
 PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'
 CLASSIFIER = 'configs/baselines/usnet_r18_1xb64-2e_digits.py'

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-spec = importlib.util.spec_from_file_location('make_digit_scenes', 'tools/make_digit_scenes.py')
+spec = importlib.util.spec_from_file_location('make_digit_scenes', 'tools/dataset_converters/make_digit_scenes.py')
 scenes = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(scenes)
 

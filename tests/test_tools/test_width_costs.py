@@ -1,4 +1,4 @@
-"""tools/analyze_widths.py and tools/choose_width.py on tiny nets."""
+"""tools/analysis_tools/analyze_widths.py and tools/analysis_tools/choose_width.py on tiny nets."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
-from us3l_mm.engine import load_config
+from us3l_mm.config import load_config
 from us3l_mm.evaluation import width_complexity, width_costs
 from us3l_mm.models import SlimmableResNet_CIFAR
 from us3l_mm.slim import calibrate_bn

@@ -1,6 +1,6 @@
 """Does fine-tuning at a width gain from the pretraining? The same detector from it and from random weights, some seeds.
 
-python tools/make_digit_scenes.py data/digit_scenes
+python tools/dataset_converters/make_digit_scenes.py data/digit_scenes
 python tools/benchmarks/detection_transfer.py CALIBRATED_CHECKPOINT --width 0.5 --seeds 0 1 2
 
 Runs that are finished are skipped, one that was cut off goes on.
@@ -11,8 +11,8 @@ import statistics
 from pathlib import Path
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
-from us3l_mm.engine.steps import alone_in, run_step
 from us3l_mm.evaluation.logged import last_logged
+from us3l_mm.utils.jobs import alone_in, run_step
 
 ROOT = Path(__file__).parents[2]
 CONFIG = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'

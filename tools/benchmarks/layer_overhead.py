@@ -16,8 +16,7 @@ from torch import nn
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import SlimmableLayer
-from us3l_mm.slim.scope import switch_layers
+from us3l_mm.slim import SlimmableLayer, switch_layers
 
 
 def main() -> None:

@@ -1,16 +1,16 @@
-"""Hooks, data-loading functions and what the tools share."""
+"""What mmengine runs: hooks, an optimizer wrapper and the seeding of data-loading workers."""
 
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper
+from .check_invalid_loss_hook import CheckInvalidLossHook
+from .check_loaded_hook import CheckLoadedHook
 from .deferred_log_hook import DeferredRuntimeInfoHook
-from .load_config import load_config
 from .seed_hook import EpochSeedHook, seed_worker
-from .set_width import set_width
 
 __all__ = [
     'BFloat16OptimWrapper',
+    'CheckInvalidLossHook',
+    'CheckLoadedHook',
     'DeferredRuntimeInfoHook',
     'EpochSeedHook',
-    'load_config',
     'seed_worker',
-    'set_width',
 ]

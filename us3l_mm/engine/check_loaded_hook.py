@@ -1,4 +1,4 @@
-"""A checkpoint of another model is an error, not a training from random weights."""
+"""Refuse to train from a checkpoint that has nothing for the model."""
 
 from typing import Any
 
@@ -6,7 +6,10 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from us3l_mm.registry import HOOKS
 
+
+@HOOKS.register_module()
 class CheckLoadedHook(Hook):
     """Stop where ``load_from`` or ``resume`` names a checkpoint that has nothing for the model.
 

@@ -12,8 +12,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from us3l_mm.models.detectors import SlimmableDetector
-from us3l_mm.slim import use_width
-from us3l_mm.slim.layers import width_label
+from us3l_mm.slim import use_width, width_label
 
 from .width_costs import measure_latency
 

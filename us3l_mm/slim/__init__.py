@@ -1,25 +1,49 @@
 """Networks of changeable width, in plain torch."""
 
 from .batchnorm import SlimmableBatchNorm2d
-from .calibrate import calibrate_bn
-from .channels import check_width, slim_channels
-from .dense import to_dense
+from .calibrate import batch_statistics, calibrate_bn
+from .channels import slim_channels
+from .dense import dense_layers, to_dense
 from .layers import SlimmableConv2d, SlimmableLayer, SlimmableLinear
+from .plain_layers import PrefixConv2d, PrefixLinear
 from .sampler import WidthSampler
-from .scope import trace_channels, use_width
+from .scope import meta_copy, switch_layers, trace_channels, use_width
 from .switchable import SwitchableBatchNorm2d
+from .width import (
+    Width,
+    check_single_width,
+    check_width,
+    parse_key,
+    parse_single_width,
+    parse_width,
+    width_key,
+    width_label,
+)
 
 __all__ = [
+    'PrefixConv2d',
+    'PrefixLinear',
     'SlimmableBatchNorm2d',
     'SlimmableConv2d',
     'SlimmableLayer',
     'SlimmableLinear',
     'SwitchableBatchNorm2d',
+    'Width',
     'WidthSampler',
+    'batch_statistics',
     'calibrate_bn',
+    'check_single_width',
     'check_width',
+    'dense_layers',
+    'meta_copy',
+    'parse_key',
+    'parse_single_width',
+    'parse_width',
     'slim_channels',
+    'switch_layers',
     'to_dense',
     'trace_channels',
     'use_width',
+    'width_key',
+    'width_label',
 ]

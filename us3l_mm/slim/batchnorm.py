@@ -3,15 +3,17 @@
 Shapes: N images of a process, C channels, H x W pixels.
 """
 
-import re
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
-from .layers import SlimmableLayer, _check_input, take_tensors, width_key, width_label
+from .layers import SlimmableLayer, check_input
+from .plain_layers import take_tensors
+from .width import Width, parse_key, width_key, width_label
+
+_MEAN, _VAR = 'running_mean_', 'running_var_'  # of one width, whose key follows
+_FULL = width_key(1.0)
 
 
 def _several_processes() -> bool:
@@ -58,7 +60,6 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
     """
 
     lowered = False
-    _per_width = ('running_mean_', 'running_var_')
 
     def __init__(self, *args, sync: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -72,13 +73,13 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W) or (N, C), C at most ``num_features``."""
         channels = x.size(1)
-        _check_input(self, channels, self.num_features)
+        check_input(self, channels, self.num_features)
         mean = var = None
         if not self.training:
-            mean, var = self.statistics(self.mixed or self.width)
+            mean, var = self.statistics()
         elif self.update_rate is not None:
-            mean, var = self._buffers_of(self.mixed or self.width, channels)
-            self.measured.add(width_key(self.mixed or self.width))
+            mean, var = self._buffers_of(self.statistics_key, channels)
+            self.measured.add(self.statistics_key)
         elif self.calibrated and torch.is_grad_enabled():
             self.forget()  # training changes the weights that the statistics describe
         weight, bias = self.sliced('weight', channels), self.sliced('bias', channels)
@@ -86,25 +87,26 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             return _synchronised(x, weight, bias, self.eps)
         return F.batch_norm(x, mean, var, weight, bias, self.training, self.update_rate or 0.0, self.eps)
 
-    def statistics(self, width: float | Mapping[str, float]) -> tuple[Tensor, Tensor]:
-        """Calibrated mean and variance at ``width``, each of shape (c(width),).
+    def statistics(self, width: Width | None = None) -> tuple[Tensor, Tensor]:
+        """Calibrated mean and variance at a width, that now in force by default, each of shape (c(width),).
 
         Raises:
             RuntimeError: If that width was not calibrated; the message names the command that does it.
         """
-        if width_key(width) not in self.calibrated:
-            have = ', '.join(sorted(key.replace('_', '.') for key in self.calibrated)) or 'none'
-            label = width_label(width)
+        key = self.statistics_key if width is None else width_key(width)
+        if key not in self.calibrated:
+            have = ', '.join(sorted(width_label(parse_key(known)) for known in self.calibrated)) or 'none'
+            label = width_label(parse_key(key))
             raise RuntimeError(
                 f'BatchNorm has no statistics for width {label} (calibrated: {have}). Measure them with '
                 f'`python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {label}` or us3l_mm.slim.calibrate_bn'
             )
-        return self._buffers_of(width)
+        return self._buffers_of(key)
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.BatchNorm2d:
         """Plain batch norm of ``in_channels``; see :meth:`SlimmableLayer.dense`."""
         if with_statistics:
-            mean, var = self.statistics(self.mixed or self.width)
+            mean, var = self.statistics()
         else:
             mean, var = self.running_mean.new_zeros(in_channels), self.running_var.new_ones(in_channels)
         return take_tensors(
@@ -117,44 +119,43 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             num_batches_tracked=self.num_batches_tracked,
         )
 
-    def forget(self, width: float | Mapping[str, float] | None = None) -> None:
+    def forget(self, width: Width | None = None) -> None:
         """Drop the statistics of one width, or of all of them."""
         if width is None:
-            for name in [n for n in self._buffers if n.startswith(self._per_width)]:
-                delattr(self, name)
-            self.calibrated.clear()
-        elif width != 1.0:
-            for name in self._per_width:
-                self._buffers.pop(name + width_key(width), None)
-        if width in (None, 1.0):
-            self.reset_running_stats()
-        if width is not None:
-            self.calibrated.discard(width_key(width))
+            keys = {_FULL, *self.calibrated, *(name[len(_MEAN) :] for name in self._buffers if name.startswith(_MEAN))}
+        else:
+            keys = {width_key(width)}
+        for key in keys:
+            if key == _FULL:
+                self.reset_running_stats()
+            else:
+                self._buffers.pop(_MEAN + key, None)
+                self._buffers.pop(_VAR + key, None)
+        self.calibrated -= keys
 
-    def _buffers_of(self, width: float | Mapping[str, float], channels: int | None = None) -> tuple[Tensor, Tensor]:
+    def _buffers_of(self, key: str, channels: int | None = None) -> tuple[Tensor, Tensor]:
         """Buffers of a width; made if they are missing and ``channels`` is given."""
-        if width == 1.0:
+        if key == _FULL:
             return self.running_mean, self.running_var
-        names = [name + width_key(width) for name in self._per_width]
-        if names[0] not in self._buffers:
-            self.register_buffer(names[0], self.running_mean.new_zeros(channels))
-            self.register_buffer(names[1], self.running_var.new_ones(channels))
-        return self._buffers[names[0]], self._buffers[names[1]]
+        if _MEAN + key not in self._buffers:
+            self.register_buffer(_MEAN + key, self.running_mean.new_zeros(channels))
+            self.register_buffer(_VAR + key, self.running_var.new_ones(channels))
+        return self._buffers[_MEAN + key], self._buffers[_VAR + key]
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        own = [key for key in state_dict if key.startswith(prefix)]
+        own = {key[len(prefix) :]: tensor for key, tensor in state_dict.items() if key.startswith(prefix)}
         if own:
             self.forget()  # whatever was measured belongs to other weights
-        found = {own_key for own_key in own if own_key.startswith(tuple(prefix + name for name in self._per_width))}
-        for width in {re.sub(r'^running_(mean|var)_', '', key[len(prefix) :]) for key in found}:
-            names = [name + width for name in self._per_width]
-            like = next(state_dict[prefix + name] for name in names if prefix + name in found)
-            for name in names:
+        given = {name: tensor for name, tensor in own.items() if name.startswith((_MEAN, _VAR))}
+        for key in {name.removeprefix(_MEAN).removeprefix(_VAR) for name in given}:
+            pair = [_MEAN + key, _VAR + key]
+            like = next(given[name] for name in pair if name in given)
+            for name in pair:
                 self.register_buffer(name, self.running_mean.new_empty(like.shape))
-            if all(prefix + name in found for name in names):  # one alone: torch reports the other as missing
-                self.calibrated.add(width)
+            if given.keys() >= set(pair):  # one alone: torch reports the other as missing
+                self.calibrated.add(key)
         super()._load_from_state_dict(state_dict, prefix, *args)
         # Real statistics are never exactly the initial zeros and ones; num_batches_tracked can't tell,
         # since older checkpoints don't have it.
         if own and not self.running_mean.is_meta and (self.running_mean.any() or (self.running_var != 1).any()):
-            self.calibrated.add(width_key(1.0))
+            self.calibrated.add(_FULL)

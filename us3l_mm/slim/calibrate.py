@@ -1,18 +1,31 @@
 """Batch-normalisation statistics of every width, after training."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from .batchnorm import SlimmableBatchNorm2d
-from .channels import check_width
-from .layers import width_key
 from .scope import use_width
+from .width import Width, check_width, width_key
+
+
+@contextmanager
+def batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Normalise by the batch in slimmable batch norms, with everything else in evaluation mode, in a block."""
+    modes = {layer: layer.training for layer in module.modules()}
+    try:
+        for layer in modes:
+            layer.training = isinstance(layer, SlimmableBatchNorm2d)
+        yield
+    finally:
+        for layer, training in modes.items():
+            layer.training = training
 
 
 @torch.no_grad()
-def calibrate_bn(module: nn.Module, widths: Sequence[float | Mapping[str, float]], batches: Iterable[Tensor]) -> int:
+def calibrate_bn(module: nn.Module, widths: Sequence[Width], batches: Iterable[Tensor]) -> int:
     """Measure the statistics of all slimmable batch norms at each of ``widths``.
 
     The statistics are the cumulative average of those of the batches (unbiased variance), as
@@ -21,7 +34,7 @@ def calibrate_bn(module: nn.Module, widths: Sequence[float | Mapping[str, float]
 
     Args:
         module (nn.Module): Network that maps a batch of images to anything.
-        widths (Sequence[float | Mapping[str, float]]): Widths to measure, each as for :func:`use_width`.
+        widths (Sequence[Width]): Widths to measure, each as for :func:`use_width`.
         batches (Iterable[Tensor]): Preprocessed images, each of shape (N, C, H, W) with N > 1.
 
     Returns:
@@ -33,8 +46,7 @@ def calibrate_bn(module: nn.Module, widths: Sequence[float | Mapping[str, float]
 
     Source: Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019.
     """
-    widths = [width if isinstance(width, Mapping) else check_width(width) for width in widths]
-    widths = list({width_key(width): width for width in widths}.values())
+    widths = list({width_key(width): width for width in map(check_width, widths)}.values())
     norms = [layer for layer in module.modules() if isinstance(layer, SlimmableBatchNorm2d)]
     if not norms or not widths:
         raise ValueError(
@@ -42,23 +54,21 @@ def calibrate_bn(module: nn.Module, widths: Sequence[float | Mapping[str, float]
             'and those with switchable batch norm are used as they are'
         )
     device = norms[0].running_mean.device
-    modes = {layer: layer.training for layer in module.modules()}
     count = 0
+    for norm in norms:
+        norm.measured.clear()
+        for width in widths:
+            norm.forget(width)
     try:
-        for layer in modes:
-            layer.training = isinstance(layer, SlimmableBatchNorm2d)
-        for norm in norms:
-            norm.measured.clear()
-            for width in widths:
-                norm.forget(width)
-        for count, batch in enumerate(batches, start=1):
-            if batch.size(0) < 2:
-                raise ValueError(f'calibration needs batches of at least 2 images, batch {count} has {batch.size(0)}')
-            for norm in norms:
-                norm.update_rate = 1 / count
-            for width in widths:
-                with use_width(module, width):
-                    module(batch.to(device))
+        with batch_statistics(module):
+            for count, batch in enumerate(batches, start=1):
+                if batch.size(0) < 2:
+                    raise ValueError(f'calibration needs at least 2 images a batch, batch {count} has {batch.size(0)}')
+                for norm in norms:
+                    norm.update_rate = 1 / count
+                for width in widths:
+                    with use_width(module, width):
+                        module(batch.to(device))
         if not count:
             raise ValueError('calibration got no batch of images; is the data set smaller than one batch?')
         for norm in norms:
@@ -71,6 +81,4 @@ def calibrate_bn(module: nn.Module, widths: Sequence[float | Mapping[str, float]
     finally:
         for norm in norms:
             norm.update_rate = None
-        for layer, training in modes.items():
-            layer.training = training
     return count

@@ -1,24 +1,8 @@
 """The one rule that turns a width into a number of channels."""
 
 import math
-from numbers import Real
 
-
-def check_width(width: float) -> float:
-    """Return ``width`` as a float if it is a usable width multiplier.
-
-    Args:
-        width (float): Width multiplier, in (0, 1].
-
-    Raises:
-        TypeError: If ``width`` is not a real number.
-        ValueError: If ``width`` lies outside (0, 1].
-    """
-    if isinstance(width, bool) or not isinstance(width, Real):
-        raise TypeError(f'width must be a number in (0, 1], got {width!r} of type {type(width).__name__}')
-    if not 0 < width <= 1:
-        raise ValueError(f'width must be in (0, 1], got {width}; 1.0 is the full network')
-    return float(width)
+from .width import check_single_width
 
 
 def _divisible_by_8(value: float) -> int:
@@ -53,11 +37,16 @@ def slim_channels(channels: int, width: float, ratio: int = 1, rounding: str = '
 
     Source: Sandler et al., "MobileNetV2", CVPR 2018; Yu et al., "Slimmable Neural Networks", ICLR 2019.
     """
-    width = check_width(width)
+    width = check_single_width(width)
     if channels < 1 or ratio < 1 or channels % ratio:
         raise ValueError(f'channels must be a positive multiple of ratio, got channels={channels}, ratio={ratio}')
     if rounding not in _ROUNDINGS:
         raise ValueError(f'rounding must be one of {tuple(_ROUNDINGS)}, got {rounding!r}')
+    return active_channels(channels, width, ratio, rounding)
+
+
+def active_channels(channels: int, width: float, ratio: int = 1, rounding: str = 'divisible') -> int:
+    """:func:`slim_channels` without its checks, for layers, which run it in every forward pass."""
     if width == 1.0:
         return channels
     return min(channels, ratio * _ROUNDINGS[rounding](channels * width / ratio))

@@ -5,23 +5,44 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from .scope import trace_channels, use_width
+from .scope import switch_width, trace_channels
+from .width import Width
+
+
+def dense_layers(
+    module: nn.Module, width: Width, channels: Mapping[str, int], with_statistics: bool = True
+) -> dict[int, nn.Module]:
+    """Plain layer that each slimmable one of ``module`` is at ``width``, by the ``id`` of the slimmable layer.
+
+    It is a memo for :func:`copy.deepcopy`, whose copies then hold the plain layers.
+
+    Args:
+        module (nn.Module): Slimmable network.
+        width (Width): See :func:`use_width`.
+        channels (Mapping[str, int]): Input channels of each layer, from :func:`trace_channels`.
+        with_statistics (bool): See :func:`to_dense`.
+    """
+    with switch_width(module, width):
+        layers = [(module.get_submodule(name), in_channels) for name, in_channels in channels.items()]
+        return {id(layer): layer.dense(in_channels, with_statistics) for layer, in_channels in layers}
 
 
 def to_dense(
     module: nn.Module,
-    width: float | Mapping[str, float],
+    width: Width,
     example_input: Tensor | None = None,
     with_statistics: bool = True,
+    channels: Mapping[str, int] | None = None,
 ) -> nn.Module:
     """Copy of ``module`` in which every slimmable layer is the plain layer it is at ``width``.
 
     Args:
         module (nn.Module): Slimmable network.
-        width (float | Mapping[str, float]): Width multiplier, or those of parts; see :func:`use_width`.
+        width (Width): Width multiplier, or those of parts; see :func:`use_width`.
         example_input (Tensor, optional): See :func:`trace_channels`.
         with_statistics (bool): Whether batch norms take the calibrated statistics of that width. False
             leaves them at their initial zeros and ones.
+        channels (Mapping[str, int], optional): What :func:`trace_channels` returned before for this width.
 
     Returns:
         nn.Module: Network without slimmable layers, of its own memory; gives the same outputs.
@@ -30,14 +51,6 @@ def to_dense(
         RuntimeError: If ``with_statistics`` and the width is not calibrated.
         ValueError: If the input channels of a layer cannot be told, see :func:`trace_channels`.
     """
-    channels, _ = trace_channels(module, width, example_input)
-    with use_width(module, width):
-        plain = {
-            name: module.get_submodule(name).dense(in_channels, with_statistics)
-            for name, in_channels in channels.items()
-        }
-    if '' in plain:
-        return plain['']
-    # Layers already converted are not copied: the memo hands them out in place of the slimmable ones.
-    memo = {id(module.get_submodule(name)): layer for name, layer in plain.items()}
-    return copy.deepcopy(module, memo)
+    if channels is None:
+        channels, _ = trace_channels(module, width, example_input)
+    return copy.deepcopy(module, dense_layers(module, width, channels, with_statistics))

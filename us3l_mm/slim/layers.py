@@ -1,30 +1,15 @@
-"""Layers that run with the first channels of their weights, and the plain layers they are at one width.
+"""Layers that run with the first channels of their weights.
 
 Shapes: N images, C channels, H x W pixels. A layer reads its input channels off its input, so that only
 the number of outputs depends on the width, and a backbone needs no code to be slimmable.
 """
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .channels import check_width, slim_channels
-
-
-def width_key(width: float | Mapping[str, float]) -> str:
-    """Name of a width, or of widths of parts, inside buffer names, which must hold no dot: 0.25 -> ``0_25``."""
-    if isinstance(width, Mapping):
-        return '+'.join(f'{part.replace(".", "/")}={width_key(width[part])}' for part in sorted(width))
-    return f'{check_width(width):.6g}'.replace('.', '_')
-
-
-def width_label(width: float | Mapping[str, float]) -> str:
-    """Text of a width in messages, as the tools read it: ``0.25``, or ``layer1=0.5,layer4=0.8``."""
-    if isinstance(width, Mapping):
-        return ','.join(f'{part}={width_label(value)}' for part, value in width.items())
-    return f'{check_width(width):.6g}'
+from .channels import active_channels, slim_channels
+from .plain_layers import PrefixConv2d, PrefixLinear, take_tensors
 
 
 class SlimmableLayer:
@@ -32,14 +17,14 @@ class SlimmableLayer:
 
     Attributes:
         width (float): Width multiplier now in force.
-        mixed (Mapping[str, float], optional): Widths of the parts of the network, if they differ.
+        statistics_key (str): Name of the width of the whole network, by which batch norm keeps its statistics.
         shared (dict, optional): Sliced parameters that all calls of one scope share; see ``switch_layers``.
         channel_axis (int): Axis of the input that holds its channels.
         lowered (bool): Whether autocast runs the layer in a lower precision.
     """
 
     width: float = 1.0
-    mixed: Mapping[str, float] | None = None
+    statistics_key: str = '1'
     shared: dict | None = None
     channel_axis: int = 1
     lowered: bool = True
@@ -94,38 +79,10 @@ def _product_dtype(weight: Tensor) -> torch.dtype:
     return weight.dtype
 
 
-def take_tensors(plain: nn.Module, layer: nn.Module, **tensors: Tensor | None) -> nn.Module:
-    """Give ``plain`` copies of the tensors, and the training state and gradient flags of ``layer``."""
-    for name, tensor in tensors.items():
-        if tensor is None:
-            continue
-        tensor = tensor.detach().clone(memory_format=torch.contiguous_format)
-        if name in layer._parameters:
-            setattr(plain, name, nn.Parameter(tensor, requires_grad=getattr(layer, name).requires_grad))
-        else:
-            plain.register_buffer(name, tensor)
-    return plain.train(layer.training)
-
-
-def _check_input(layer: nn.Module, got: int, most: int) -> None:
+def check_input(layer: nn.Module, got: int, most: int) -> None:
+    """Raise ValueError if an input has more channels than the layer has."""
     if got > most:
         raise ValueError(f'{type(layer).__name__} has {most} input channels, got an input of {got}')
-
-
-class PrefixConv2d(nn.Conv2d):
-    """:class:`torch.nn.Conv2d` that reads the first ``in_channels`` channels of its input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve (N, C, H, W), C at least ``in_channels``."""
-        return super().forward(x[:, : self.in_channels])
-
-
-class PrefixLinear(nn.Linear):
-    """:class:`torch.nn.Linear` that reads the first ``in_features`` values of its input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., C), C at least ``in_features``."""
-        return super().forward(x[..., : self.in_features])
 
 
 class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
@@ -152,13 +109,13 @@ class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
 
     def active(self, in_channels: int) -> tuple[Tensor, Tensor | None, int]:
         """Weight, bias and number of groups now in force for an input of ``in_channels``."""
-        _check_input(self, in_channels, self.in_channels)
+        check_input(self, in_channels, self.in_channels)
         groups, out_channels = 1, self.out_channels
         if self.groups > 1:
             groups = max(1, in_channels // self.weight.size(1))
             out_channels = groups * (self.out_channels // self.groups)
         elif self.slim_out:
-            out_channels = slim_channels(self.out_channels, self.width, self.ratio, self.rounding)
+            out_channels = active_channels(self.out_channels, self.width, self.ratio, self.rounding)
         return self.sliced('weight', out_channels, in_channels), self.sliced('bias', out_channels), groups
 
     def forward(self, x: Tensor) -> Tensor:
@@ -207,10 +164,10 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
 
     def active(self, in_features: int) -> tuple[Tensor, Tensor | None]:
         """Weight and bias now in force for an input of ``in_features``."""
-        _check_input(self, in_features, self.in_features)
+        check_input(self, in_features, self.in_features)
         if self.slim_in:
-            in_features = min(in_features, slim_channels(self.in_features, self.width))
-        out_features = slim_channels(self.out_features, self.width) if self.slim_out else self.out_features
+            in_features = min(in_features, active_channels(self.in_features, self.width))
+        out_features = active_channels(self.out_features, self.width) if self.slim_out else self.out_features
         return self.sliced('weight', out_features, in_features), self.sliced('bias', out_features)
 
     def forward(self, x: Tensor) -> Tensor:

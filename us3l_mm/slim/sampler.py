@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from .channels import check_width
+from .width import check_single_width
 
 
 class WidthSampler:
@@ -51,14 +51,14 @@ class WidthSampler:
         slow_start: float = 0.0,
         width_step: float | None = None,
     ) -> None:
-        self.widths = None if widths is None else sorted(map(check_width, widths), reverse=True)
+        self.widths = None if widths is None else sorted(map(check_single_width, widths), reverse=True)
         if self.widths is not None:
             if len(set(self.widths)) != len(widths) or not self.widths:
                 raise ValueError(f'widths must name at least one width and none twice, got {widths}')
             width_range = (self.widths[-1], self.widths[0])
         if not 0 <= slow_start < 1:
             raise ValueError(f'slow_start must be in [0, 1), got {slow_start}')
-        self.width_range = tuple(check_width(width) for width in width_range)
+        self.width_range = tuple(check_single_width(width) for width in width_range)
         if len(self.width_range) != 2 or self.width_range[0] > self.width_range[1]:
             raise ValueError(f'width_range must be (lowest, highest), got {width_range}')
         if num_widths < 1 or (sandwich and num_widths < 2):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from .channels import check_width
-from .layers import SlimmableLayer, width_label
+from .layers import SlimmableLayer
+from .width import Width, check_width, width_key, width_label
 
 _RIGID_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d, nn.GroupNorm)
 
@@ -47,50 +47,46 @@ def _find_layers(module: nn.Module) -> tuple[dict[str, SlimmableLayer], list[str
 
 def _widths_of_layers(module: nn.Module, names: Sequence[str], parts: Mapping[str, float]) -> list[float]:
     """Width of each layer: that of the innermost part it belongs to, or 1.0."""
-    parts = {part: check_width(width) for part, width in parts.items()}
     owners = [
         max((part for part in parts if f'{name}.'.startswith(f'{part}.')), key=len, default=None) for name in names
     ]
     empty = [part for part in parts if not any(f'{name}.'.startswith(f'{part}.') for name in names)]
-    if empty or not parts:
+    if empty:
         have = list(dict.fromkeys(name.split('.')[0] for name in names))
-        raise ValueError(f'{type(module).__name__} has no slimmable layer in {empty or "no part"}; its parts: {have}')
+        raise ValueError(f'{type(module).__name__} has no slimmable layer in {empty}; its parts: {have}')
     return [1.0 if owner is None else parts[owner] for owner in owners]
 
 
 @contextmanager
 def switch_layers(
-    layers: Sequence[SlimmableLayer],
-    widths: Sequence[float],
-    mixed: Mapping[str, float] | None = None,
-    share: bool = False,
+    layers: Sequence[SlimmableLayer], widths: Sequence[float], key: str | None = None, share: bool = False
 ) -> Iterator[None]:
     """:func:`use_width` without its checks, for layers that were found and checked before.
 
     Args:
         layers (Sequence[SlimmableLayer]): Layers to switch.
         widths (Sequence[float]): Width of each.
-        mixed (Mapping[str, float], optional): Widths of the parts of the network, if they differ.
+        key (str, optional): Key of the width of the whole network. Defaults to that of the first layer's width.
         share (bool): Whether all forward passes in the block share one copy of each sliced weight, which costs
             less where there are several. Weights must not change in the block.
     """
-    before = [(layer.width, layer.mixed, layer.shared) for layer in layers]
+    key = width_key(widths[0]) if key is None else key
+    before = [(layer.width, layer.statistics_key, layer.shared) for layer in layers]
     try:
         for layer, width in zip(layers, widths):
-            layer.width, layer.mixed = width, mixed
+            layer.width, layer.statistics_key = width, key
             layer.shared = {} if share else layer.shared
         yield
     finally:
         for layer, old in zip(layers, before):
-            layer.width, layer.mixed, layer.shared = old
+            layer.width, layer.statistics_key, layer.shared = old
 
 
 @contextmanager
-def _switched(module: nn.Module, width: float | Mapping[str, float]) -> Iterator[None]:
-    """Set the widths of the layers for a block; see :func:`use_width`."""
+def switch_width(module: nn.Module, width: Width) -> Iterator[None]:
+    """Set the widths of the layers for a block: :func:`use_width` without checking that widths of parts fit."""
     named, rigid = _find_layers(module)
-    layers = list(named.values())
-    if not layers:
+    if not named:
         raise ValueError(
             f'{type(module).__name__} has no slimmable layer, so its width cannot change; build it with '
             "conv_cfg=dict(type='us3l_mm.SlimmableConv2d'), norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d') "
@@ -99,7 +95,7 @@ def _switched(module: nn.Module, width: float | Mapping[str, float]) -> Iterator
     if isinstance(width, Mapping):
         widths = _widths_of_layers(module, list(named), width)
     else:
-        widths = [check_width(width)] * len(layers)
+        widths = [width] * len(named)
     if rigid and min(widths) < 1.0:
         raise ValueError(
             f'{type(module).__name__} cannot run at width {min(widths):.6g}: {len(rigid)} of its layers take their '
@@ -107,12 +103,13 @@ def _switched(module: nn.Module, width: float | Mapping[str, float]) -> Iterator
             "conv_cfg=dict(type='us3l_mm.SlimmableConv2d'), norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d'), or "
             'give use_width the slimmable part alone'
         )
-    with switch_layers(layers, widths, mixed=width if len(set(widths)) > 1 else None):
+    key = width_key(width if len(set(widths)) > 1 else widths[0])
+    with switch_layers(list(named.values()), widths, key):
         yield
 
 
 @contextmanager
-def use_width(module: nn.Module, width: float | Mapping[str, float]) -> Iterator[nn.Module]:
+def use_width(module: nn.Module, width: Width) -> Iterator[nn.Module]:
     """Run the slimmable layers of ``module`` at ``width`` inside a ``with`` block.
 
     Widths from before the block come back after it, also when it raises. Other modules keep theirs: a
@@ -120,7 +117,7 @@ def use_width(module: nn.Module, width: float | Mapping[str, float]) -> Iterator
 
     Args:
         module (nn.Module): Network with slimmable layers.
-        width (float | Mapping[str, float]): Width multiplier, in (0, 1]; or one for each of some parts by the
+        width (Width): Width multiplier, in (0, 1]; or one for each of some parts by the
             names of modules, such as ``{'layer1': 0.5, 'layer4': 0.8, 'layer4.0.conv1': 0.3}``, of which the
             innermost counts and layers in none are full. Batch norm then needs statistics of these very widths.
 
@@ -133,9 +130,10 @@ def use_width(module: nn.Module, width: float | Mapping[str, float]) -> Iterator
             and there are plain convolutions or norms of feature maps behind slimmable layers; if a part has no
             slimmable layer, or the widths of parts don't fit together, as where a residual sum has two.
     """
+    width = check_width(width)
     if isinstance(width, Mapping):
         trace_channels(module, width)
-    with _switched(module, width):
+    with switch_width(module, width):
         yield module
 
 
@@ -162,9 +160,7 @@ def meta_copy(module: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def trace_channels(
-    module: nn.Module, width: float | Mapping[str, float], example_input: Tensor | None = None
-) -> tuple[dict[str, int], Any]:
+def trace_channels(module: nn.Module, width: Width, example_input: Tensor | None = None) -> tuple[dict[str, int], Any]:
     """Input channels that each slimmable layer sees at ``width``.
 
     Layers read their input width off their input, so only a run tells it. It is made on the meta device:
@@ -172,7 +168,7 @@ def trace_channels(
 
     Args:
         module (nn.Module): Slimmable network.
-        width (float | Mapping[str, float]): Width multiplier, or those of parts; see :func:`use_width`.
+        width (Width): Width multiplier, or those of parts; see :func:`use_width`.
         example_input (Tensor, optional): Input to run. Defaults to an image of 64 x 64 pixels.
 
     Returns:
@@ -182,6 +178,7 @@ def trace_channels(
         ValueError: If the network cannot run at that width, or a layer is not reached or is run with different
             numbers of channels.
     """
+    width = check_width(width)
     label = width_label(width)
     if isinstance(width, Mapping):
         hint = 'outputs that are added, as in a residual sum, need one width'
@@ -199,7 +196,7 @@ def trace_channels(
         layer.training = True  # evaluation would ask for statistics
     for name, layer in layers.items():
         layer.register_forward_pre_hook(record(name, layer.channel_axis))
-    with _switched(ghost, width):
+    with switch_width(ghost, width):
         try:
             output = ghost(example_input)
         except Exception as error:  # whatever a stock network raises where it expects its full channels

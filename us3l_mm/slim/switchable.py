@@ -1,12 +1,13 @@
 """Batch normalisation of its own for each width of a list."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from .channels import slim_channels
-from .layers import SlimmableLayer, width_key
+from .layers import SlimmableLayer
+from .width import parse_key, width_key, width_label
 
 
 class SwitchableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
@@ -40,44 +41,32 @@ class SwitchableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         )
 
     @property
-    def width(self) -> float:
-        """Width multiplier now in force, one of the list."""
-        return self.__dict__.get('_width', 1.0)
+    def statistics_key(self) -> str:
+        """Name of the width now in force, one of the list."""
+        return self.__dict__.get('_key', '1')
 
-    @width.setter
-    def width(self, width: float) -> None:
-        if width != 1.0 and width_key(width) not in self.private:
-            have = ', '.join([*(key.replace('_', '.') for key in self.private), '1'])
+    @statistics_key.setter
+    def statistics_key(self, key: str) -> None:
+        if key != '1' and key not in self.private:
+            have = ', '.join(width_label(parse_key(known)) for known in (*self.private, '1'))
             raise ValueError(
-                f'switchable batch norm has no width {width:.6g}, only {have}; add it to `widths` of norm_cfg '
-                'before training, or use SlimmableBatchNorm2d for any width'
+                f'switchable batch norm has no width {width_label(parse_key(key))}, only {have}; add it to `widths` of '
+                'norm_cfg before training, or use SlimmableBatchNorm2d for any width'
             )
-        self.__dict__['_width'] = width
-
-    @property
-    def mixed(self) -> None:
-        """None: the statistics are those of networks of one width."""
-        return None
-
-    @mixed.setter
-    def mixed(self, mixed: Mapping[str, float] | None) -> None:
-        if mixed is not None:
-            raise ValueError(
-                f'switchable batch norm knows networks of one width only, got {dict(mixed)}; use SlimmableBatchNorm2d'
-            )
+        self.__dict__['_key'] = key
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W) by the batch norm of the width."""
-        return super().forward(x) if self.width == 1.0 else self.private[width_key(self.width)](x)
+        return super().forward(x) if self.statistics_key == '1' else self.private[self.statistics_key](x)
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.BatchNorm2d:
         """Copy of the batch norm of the width; see :meth:`SlimmableLayer.dense`."""
-        if self.width == 1.0:
+        if self.statistics_key == '1':
             plain = copy.deepcopy(self)
             del plain.private
             plain.__class__ = nn.BatchNorm2d  # the layer itself is the plain one plus `private`
         else:
-            plain = copy.deepcopy(self.private[width_key(self.width)])
+            plain = copy.deepcopy(self.private[self.statistics_key])
         if not with_statistics:
             plain.reset_running_stats()
         return plain

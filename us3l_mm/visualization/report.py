@@ -5,7 +5,7 @@ import io
 import json
 from pathlib import Path
 
-from us3l_mm.engine.files import write_text
+from us3l_mm.utils.files import write_text
 
 COLUMNS = (
     ('width', 'Width', '{:g}'),

@@ -1,4 +1,4 @@
-"""Scikit-learn's digits in photographs, 96 x 96 pixels, COCO format. Made by tools/make_digit_scenes.py."""
+"""Scikit-learn's digits in photographs, 96 x 96 pixels, COCO format. Made by tools/dataset_converters/make_digit_scenes.py."""
 
 data_root = 'data/digit_scenes/'
 metainfo = dict(classes=tuple('0123456789'))

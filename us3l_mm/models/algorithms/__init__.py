@@ -1,6 +1,7 @@
 """Self-supervised algorithms."""
 
 from .seed import SEED
-from .us3l import US3L
+from .teacher import MomentumTeacher
+from .us3l import US3L, feature_std
 
-__all__ = ['SEED', 'US3L']
+__all__ = ['SEED', 'US3L', 'MomentumTeacher', 'feature_std']

@@ -6,14 +6,16 @@ Shapes: N images of H x W pixels in each of two views, D embedding dimensions.
 from typing import Any
 
 import torch.nn.functional as F
+from mmpretrain.models.heads import LatentPredictHead
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from us3l_mm.models.teacher import MomentumTeacher
+from us3l_mm.models.losses import view_losses
+from us3l_mm.models.multi_width import Iteration, MultiWidthTraining, Part
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import SwitchableBatchNorm2d, use_width
+from us3l_mm.slim import use_width
 
-from .multi_width import MultiWidthTraining
+from .teacher import MomentumTeacher
 
 
 def feature_std(embedding: Tensor) -> Tensor:
@@ -152,65 +154,57 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         """
         embeddings = [self.neck(self.backbone(view))[0] for view in inputs]
         targets = [z.detach() for z in embeddings] if targets is None else targets
-        gathers = getattr(self.distill_loss if distill else self.head.loss_module, 'gather', False)
-        if distill or gathers:
-            auxiliary = distill and self.distill_predictor is not None
-            predictor = self.distill_predictor if auxiliary else self.head.predictor
-            predictions = [predictor([z])[0] for z in embeddings]
-            loss = self.distill_loss if distill else self.head.loss_module
-        else:
-            predictions, loss = embeddings, self.head.loss  # which predicts by itself
-        if gathers:
-            *rows, first, second = loss.gathered(*predictions, *targets)
-            predictions, targets, loss = rows, [first, second], loss.local
-        losses = [loss(p, t) for p, t in zip(predictions, targets[::-1])]
-        if distill and self.same_view_weight:
-            same = [loss(p, t) for p, t in zip(predictions, targets)]
-            losses = [cross.lerp(other, self.same_view_weight) for cross, other in zip(losses, same)]
+        same_view = distill and self.same_view_weight
+        pairs = [*targets[::-1], *targets] if same_view else targets[::-1]
+        losses = self._view_losses(embeddings, pairs, distill)
+        if same_view:
+            losses = [cross.lerp(same, self.same_view_weight) for cross, same in zip(losses[:2], losses[2:])]
         return dict(loss=weight * sum(losses) / 2, outputs=[z.detach() for z in embeddings])
 
-    def start_iteration(self, batch: dict, progress: float) -> dict:
+    def _view_losses(self, embeddings: list[Tensor], targets: list[Tensor], distill: bool) -> list[Tensor]:
+        """Loss of the embedding of view 1, 2, 1, 2, ... with each target, each (N, D)."""
+        if not distill and not isinstance(self.head, LatentPredictHead):
+            return [self.head.loss(z, target) for z, target in zip(embeddings, targets)]
+        auxiliary = distill and self.distill_predictor is not None
+        predictor = self.distill_predictor if auxiliary else self.head.predictor
+        predictions = [predictor([z])[0] for z in embeddings]
+        loss = self.distill_loss if distill else self.head.loss_module
+        return view_losses(loss, predictions * (len(targets) // len(predictions)), targets)
+
+    def start_iteration(self, iteration: Iteration) -> None:
         """Move the teacher.
 
         Raises:
             ValueError: If there are not two views, or fewer than two images.
         """
-        views = batch['inputs']
-        if not isinstance(views, (list, tuple)) or len(views) != 2:
-            got = len(views) if isinstance(views, (list, tuple)) else 'a single tensor'
-            raise ValueError(f'US3L needs two views of each image, got {got}; see the MultiView transform')
-        if len(views[0]) < 2 * self.micro_batches:
-            raise ValueError(
-                f'batch norm needs at least {2 * self.micro_batches} images per process, got {len(views[0])}; raise '
-                'batch_size, lower micro_batches, or set drop_last=True if this was the last batch of an epoch'
-            )
+        for part in iteration.parts:
+            views = part.inputs
+            if not isinstance(views, (list, tuple)) or len(views) != 2:
+                got = len(views) if isinstance(views, (list, tuple)) else 'a single tensor'
+                raise ValueError(f'US3L needs two views of each image, got {got}; see the MultiView transform')
+            if len(views[0]) < 2:
+                raise ValueError(
+                    f'batch norm needs at least 2 images per process and micro batch, got {len(views[0])}; raise '
+                    'batch_size, lower micro_batches, or set drop_last=True if this was the last batch of an epoch'
+                )
         if self.teacher is not None:
-            self.teacher.update(self.backbone, self.neck, self.teacher.momentum_at(progress))
-        return {}
+            self.teacher.update(self.backbone, self.neck, self.teacher.momentum_at(iteration.progress))
 
-    def loss_arguments(self, inputs: list[Tensor], width: float, narrower: bool, memory: dict) -> dict:
+    def loss_arguments(self, part: Part, width: float) -> dict:
         """Targets of each view, and which loss to take."""
-        distills = self.distill_loss is not None
+        narrower, distills = part.widest is not None, self.distill_loss is not None
         arguments = dict(distill=narrower and distills, weight=width**self.width_power)
         if (self.sub_target if narrower else self.base_target) == 'online':
-            return dict(arguments, targets=memory['widest'] if narrower and distills else None)
+            return dict(arguments, targets=part.widest if narrower and distills else None)
         at = 1.0 if distills else width
-        if at not in memory:
+        if at not in part.targets:
             with use_width(self.teacher, at):
-                memory[at] = [self.teacher.target(view) for view in inputs]
-        return dict(arguments, targets=memory[at])
+                part.targets[at] = [self.teacher.target(view) for view in part.inputs]
+        return dict(arguments, targets=part.targets[at])
 
     def extra_logs(self, outputs: list[Tensor]) -> dict[str, Tensor]:
         """Standard deviation of the features, which tells a collapse."""
         return dict(feature_std=feature_std(outputs[0]))
-
-    def idle_parts(self, narrower: bool) -> list[nn.Module] | None:
-        """The prediction head that a width does not use; not known where each width has norms of its own."""
-        if any(isinstance(layer, SwitchableBatchNorm2d) for layer in self.backbone.modules()):
-            return None
-        if self.distill_predictor is None:
-            return []
-        return [self.head if narrower else self.distill_predictor]
 
     def penalised(self, width: float) -> list[nn.Module]:
         """Online networks; below width 1.0 also the prediction heads."""

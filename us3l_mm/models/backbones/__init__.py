@@ -1,12 +1,10 @@
-"""Slimmable backbones."""
+"""Slimmable backbones; those made of mmdet's are in :mod:`us3l_mm.models.backbones.stock_mmdet`."""
 
 from .base import SlimmableBackboneMixin
 from .mobilenet_v2 import SlimmableMobileNetV2, SlimmableMobileNetV2_CIFAR
 from .resnet import SlimmableResNet
 from .resnet_cifar import SlimmableResNet_CIFAR
 from .stock import (
-    SlimmableDarknet,
-    SlimmableHRNet,
     SlimmableMobileNetV3,
     SlimmableRegNet,
     SlimmableResNetV1d,
@@ -17,8 +15,6 @@ from .vision_transformer import SlimmableVisionTransformer
 
 __all__ = [
     'SlimmableBackboneMixin',
-    'SlimmableDarknet',
-    'SlimmableHRNet',
     'SlimmableMobileNetV2',
     'SlimmableMobileNetV2_CIFAR',
     'SlimmableMobileNetV3',

@@ -4,15 +4,12 @@ import copy
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
 
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from us3l_mm.slim import SlimmableLayer, to_dense, trace_channels
-from us3l_mm.slim.layers import width_label
-from us3l_mm.slim.scope import meta_copy
+from us3l_mm.slim import SlimmableLayer, Width, check_width, meta_copy, to_dense, trace_channels, width_label
 
 _STATISTICS = re.compile(r'.*\.running_(mean|var)_.+')  # of one width, see SlimmableBatchNorm2d
 _INITIAL = {'running_mean': 0, 'running_var': 1}
@@ -26,7 +23,7 @@ class SlimmableBackboneMixin:
     it fits: see :meth:`_check_state_dict`.
 
     Args:
-        width (float | Mapping[str, float], optional): Builds a plain net of this width, or of these widths of its
+        width (Width, optional): Builds a plain net of this width, or of these widths of its
             parts, with no slimmable layer in it. A checkpoint of the full net is sliced as it is loaded. Defaults to
             None: every width, chosen by :func:`us3l_mm.slim.use_width`.
         require_statistics (bool): Whether a fixed width refuses to slice a checkpoint that has no calibrated
@@ -44,9 +41,7 @@ class SlimmableBackboneMixin:
         norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d', requires_grad=True),
     )
 
-    def __init__(
-        self, *args, width: float | Mapping[str, float] | None = None, require_statistics: bool = True, **kwargs
-    ) -> None:
+    def __init__(self, *args, width: Width | None = None, require_statistics: bool = True, **kwargs) -> None:
         norm_cfg = kwargs.get('norm_cfg')
         for name, default in self.layer_defaults.items():
             kwargs[name] = kwargs.get(name) or dict(default)
@@ -60,21 +55,56 @@ class SlimmableBackboneMixin:
                 "For batch norm synchronised between GPUs: dict(type='us3l_mm.SlimmableBatchNorm2d', sync=True) or, at "
                 "a fixed width, sync_bn = 'torch' at the top level of the config"
             )
-        self.width = width
+        self.width = None if width is None else check_width(width)
         self.require_statistics = require_statistics
-        _, outputs = trace_channels(self, 1.0 if width is None else width)
-        # (N, C), (N, C, H, W), or tokens (N, L, C)
-        self.out_channels = tuple(output.size(-1 if output.dim() == 3 else 1) for output in outputs)
+        channels, outputs = trace_channels(self, 1.0 if width is None else self.width)
+        self.out_channels = _channels_of(outputs)
         self._full_shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
         self._full_parameters = [name for name, _ in self.named_parameters()]
         if width is not None:
-            self._full = (meta_copy(self),)  # slices checkpoints; in a tuple it is no part of this net
-            for name, child in to_dense(self, width, with_statistics=False).named_children():
+            self._full = (meta_copy(self), channels)  # slices checkpoints; in a tuple it is no part of this net
+            narrow = to_dense(self, self.width, with_statistics=False, channels=channels)
+            for name, child in narrow.named_children():
                 setattr(self, name, child)
         self._register_load_state_dict_pre_hook(self._check_state_dict)
 
     def _adapt_layers(self) -> None:
         """Change, once the stock backbone is built, what its arguments cannot say."""
+
+    def channels_at(self, width: Width) -> tuple[int, ...]:
+        """Channels of each output at a width."""
+        return _channels_of(trace_channels(self, width)[1])
+
+    def dense(self, width: Width, with_statistics: bool = True) -> 'SlimmableBackboneMixin':
+        """Convert to the plain network of one width, of its own memory.
+
+        Args:
+            width (Width): Width multiplier, in (0, 1], or those of parts.
+            with_statistics (bool): Whether batch norms take the calibrated statistics of that width.
+
+        Raises:
+            RuntimeError: If ``with_statistics`` and the width is not calibrated.
+            ValueError: If the net is built at another width.
+        """
+        if self.width is not None:
+            if width != self.width:
+                raise ValueError(f'the net is built at width {width_label(self.width)}, got {width_label(width)}')
+            return copy.deepcopy(self)
+        channels, outputs = trace_channels(self, width)
+        plain = self._densify(self, check_width(width), channels, with_statistics)
+        plain.width, plain.out_channels = check_width(width), _channels_of(outputs)
+        return plain
+
+    def _densify(
+        self, net: nn.Module, width: Width, channels: dict[str, int], with_statistics: bool = True
+    ) -> nn.Module:
+        """:func:`to_dense`, with an error that says what to do about missing statistics."""
+        try:
+            return to_dense(net, width, with_statistics=with_statistics, channels=channels)
+        except RuntimeError as error:
+            if self.require_statistics:
+                raise self._no_statistics(width) from error
+            return to_dense(net, width, with_statistics=False, channels=channels)
 
     def train(self, mode: bool = True) -> 'SlimmableBackboneMixin':
         """Set the mode as the stock backbone does, and return it, which mmpretrain's ResNet forgets."""
@@ -135,14 +165,9 @@ class SlimmableBackboneMixin:
 
     def _slice(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """State of the narrow net that the full net of ``state`` contains."""
-        full = copy.deepcopy(self._full[0])
+        full, channels = copy.deepcopy(self._full)
         full.load_state_dict(state, strict=False, assign=True)
-        try:
-            narrow = to_dense(full, self.width)
-        except RuntimeError as error:
-            if self.require_statistics:
-                raise self._no_statistics() from error
-            narrow = to_dense(full, self.width, with_statistics=False)
+        narrow = self._densify(full, self.width, channels)
         own = self.state_dict()  # for what the checkpoint does not have, such as statistics to start anew
         return {name: own[name].clone() if t.is_meta else t for name, t in narrow.state_dict().items()}
 
@@ -154,15 +179,20 @@ class SlimmableBackboneMixin:
             if initial is None or (name in state and (state[name] != initial).any()):
                 continue
             if self.require_statistics:
-                raise self._no_statistics()
+                raise self._no_statistics(self.width)
             state[name] = buffer.clone()
         return state
 
-    def _no_statistics(self) -> RuntimeError:
-        width = width_label(self.width)
+    def _no_statistics(self, width: Width) -> RuntimeError:
+        width = width_label(width)
         return RuntimeError(
             f'the checkpoint has no batch-norm statistics for width {width} of {type(self).__name__}. Measure them '
             f'with `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {width}`, CONFIG that of its pretraining; '
             "one that was not trained to be slimmable, such as torchvision's, has none to measure: set "
             'model.backbone.require_statistics=False, which is right where batch norm trains'
         )
+
+
+def _channels_of(outputs: tuple[Tensor, ...]) -> tuple[int, ...]:
+    """Channels of each output: (N, C), (N, C, H, W), or tokens (N, L, C)."""
+    return tuple(output.size(-1 if output.dim() == 3 else 1) for output in outputs)

@@ -1,10 +1,9 @@
 """Stock backbones that need little or nothing but slimmable layers to run at any width.
 
 One file for all of them: each class only names a stock one. See :class:`SlimmableBackboneMixin` for what they
-have beside it, and docs/backbones.md for the backbones that need no class.
+have beside it, and projects/backbone_survey for the backbones that need no class.
 """
 
-from mmdet.models import Darknet, HRNet
 from mmpretrain.models import MobileNetV3, RegNet, ResNetV1d, ResNeXt, SEResNet
 from mmpretrain.models.utils import SELayer
 from torch import nn
@@ -47,31 +46,6 @@ class SlimmableRegNet(SlimmableBackboneMixin, RegNet):
         **kwargs: As for :class:`mmpretrain.models.RegNet` and :class:`SlimmableBackboneMixin`.
 
     Source: Radosavovic et al., "Designing Network Design Spaces", CVPR 2020.
-    """
-
-
-@MODELS.register_module()
-class SlimmableHRNet(SlimmableBackboneMixin, HRNet):
-    """mmdet's HRNet (mmpretrain's builds its first blocks without ``conv_cfg``; the keys are the same).
-
-    Args:
-        extra (dict): The four stages.
-        **kwargs: As for :class:`mmdet.models.HRNet` and :class:`SlimmableBackboneMixin`; pretraining needs
-            ``norm_eval=False``.
-
-    Source: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020.
-    """
-
-
-@MODELS.register_module()
-class SlimmableDarknet(SlimmableBackboneMixin, Darknet):
-    """mmdet's Darknet-53, YOLOv3's backbone.
-
-    Args:
-        **kwargs: As for :class:`mmdet.models.Darknet` and :class:`SlimmableBackboneMixin`; pretraining needs
-            ``norm_eval=False``.
-
-    Source: Redmon and Farhadi, "YOLOv3: An Incremental Improvement", 2018.
     """
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModel
+from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import trace_channels, use_width
-from us3l_mm.slim.layers import width_key
+from us3l_mm.slim import Width, trace_channels, use_width, width_key, width_label
 
+from .dense_classifier import dense_classifier
 from .width_scores import add_width_scores
 
 
@@ -75,6 +76,22 @@ class LinearProbe(BaseModel):
             return self.backbone.out_channels[-1]
         _, outputs = trace_channels(self.backbone, width)
         return outputs[-1].size(1)
+
+    def dense(self, width: Width, with_statistics: bool = True) -> ImageClassifier:
+        """Convert to mmpretrain's classifier of one of the widths, of its own memory.
+
+        Args:
+            width (Width): One of ``widths``.
+            with_statistics (bool): Whether batch norms take the calibrated statistics of that width.
+
+        Raises:
+            RuntimeError: If ``with_statistics`` and the width is not calibrated.
+            ValueError: If there is no head for that width.
+        """
+        key = width_key(width)
+        if key not in self.heads:
+            raise ValueError(f'the probe has no head for width {width_label(width)}, only for {list(self.widths)}')
+        return dense_classifier(self, self.heads[key], width, with_statistics)
 
     def init_weights(self) -> None:
         """Initialise the heads, load the backbone and freeze it."""

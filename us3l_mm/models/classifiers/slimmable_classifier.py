@@ -12,10 +12,11 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from us3l_mm.models.algorithms.multi_width import MultiWidthTraining
+from us3l_mm.models.multi_width import MultiWidthTraining, Part
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import use_width
+from us3l_mm.slim import Width, use_width
 
+from .dense_classifier import dense_classifier
 from .width_scores import add_width_scores
 
 
@@ -83,9 +84,21 @@ class SlimmableClassifier(MultiWidthTraining, ImageClassifier):
             loss = F.cross_entropy(logits, soft_target)
         return dict(loss=loss, outputs=logits.detach().softmax(dim=1))
 
-    def loss_arguments(self, inputs: Tensor, width: float, narrower: bool, memory: dict) -> dict:
+    def loss_arguments(self, part: Part, width: float) -> dict:
         """The softmax of the widest, where it is to be learnt."""
-        return dict(soft_target=memory['widest'] if narrower and self.distill else None)
+        return dict(soft_target=part.widest if self.distill else None)
+
+    def dense(self, width: Width, with_statistics: bool = True) -> ImageClassifier:
+        """Convert to mmpretrain's classifier of one width, of its own memory.
+
+        Args:
+            width (Width): Width multiplier, in (0, 1], or those of parts of the backbone.
+            with_statistics (bool): Whether batch norms take the calibrated statistics of that width.
+
+        Raises:
+            RuntimeError: If ``with_statistics`` and the width is not calibrated.
+        """
+        return dense_classifier(self, self.head, width, with_statistics)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[DataSample] | None = None, **kwargs) -> list[DataSample]:

@@ -1,7 +1,6 @@
 """One detector for all widths."""
 
 import copy
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,9 +11,9 @@ from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from us3l_mm.models.algorithms.multi_width import MultiWidthTraining
+from us3l_mm.models.multi_width import MultiWidthTraining, Part
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import SlimmableLayer, trace_channels, use_width
+from us3l_mm.slim import SlimmableLayer, Width, check_width, dense_layers, trace_channels
 
 from .distillation import box_distance, class_divergence, feature_distance
 
@@ -80,10 +79,10 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
         """Head that predicts at every position: the RPN of two-stage detectors."""
         return getattr(self, 'rpn_head', getattr(self, 'bbox_head', None))
 
-    def slimmable_part(self) -> nn.Module:
-        """Backbone and neck, in a row and by these names."""
-        names = ('backbone', 'neck') if self.with_neck else ('backbone',)
-        return nn.Sequential(OrderedDict((name, getattr(self, name)) for name in names))
+    @property
+    def slimmable_parts(self) -> tuple[str, ...]:
+        """Backbone and neck, where there is one."""
+        return ('backbone', 'neck') if self.with_neck else ('backbone',)
 
     def loss(self, inputs: Tensor, data_samples: list, target: dict[str, Any] | None = None) -> dict[str, Any]:
         """Loss at the width now in force.
@@ -106,20 +105,20 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
             loss = loss + sum(weight * self._distance(name, found, target) for name, weight in self.distill.items())
         return dict(loss=loss, outputs=_detached({**found, 'losses': dict(losses)}))
 
-    def loss_arguments(self, inputs: Tensor, width: float, narrower: bool, memory: dict) -> dict:
+    def loss_arguments(self, part: Part, width: float) -> dict:
         """Outputs of the widest, where they are to be imitated."""
-        return dict(target=memory['widest'] if narrower and self.distill else None)
+        return dict(target=part.widest if self.distill else None)
 
     def extra_logs(self, outputs: dict[str, Any]) -> dict[str, Tensor]:
         """The single losses of the widest width."""
         return {f'{name}_widest': value for name, value in outputs['losses'].items() if name != 'loss'}
 
-    def dense(self, width: float | Mapping[str, float], with_statistics: bool = True) -> BaseDetector:
-        """The stock detector, without any slimmable layer, that this one is at ``width``, of its own memory.
+    def dense(self, width: Width, with_statistics: bool = True) -> BaseDetector:
+        """Convert to the stock detector of one width, of its own memory.
 
         Args:
-            width (float | Mapping[str, float]): Width multiplier, in (0, 1], or those of parts of
-                :meth:`slimmable_part`, such as ``{'backbone.layer4': 0.5, 'neck': 1.0}``.
+            width (Width): Width multiplier, in (0, 1], or those of parts of :meth:`slimmable_part`, such as
+                ``{'backbone.layer4': 0.5, 'neck': 1.0}``.
             with_statistics (bool): Whether batch norms take the calibrated statistics of that width.
 
         Raises:
@@ -127,18 +126,19 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
         """
         part = self.slimmable_part()
         channels, features = trace_channels(part, width)
-        traced = [(part, channels)]
-        if _is_slimmable(self.dense_head):
+        layers = dense_layers(part, width, channels, with_statistics)
+        narrow_head = _is_slimmable(self.dense_head)
+        if narrow_head:
             head = _SameLevels(self.dense_head, len(features))
-            traced.append((head, trace_channels(head, 1.0, features[0])[0]))
-        memo = {}  # what a copy takes in place of slimmable layers
-        with use_width(part, width):
-            for net, channels in traced:
-                for name, in_channels in channels.items():
-                    layer = net.get_submodule(name)
-                    memo[id(layer)] = layer.dense(in_channels, with_statistics)
-        plain = copy.deepcopy(self, memo)
+            layers |= dense_layers(head, 1.0, trace_channels(head, 1.0, features[0])[0], with_statistics)
+        plain = copy.deepcopy(self, layers)
         plain.__class__ = type(self).__bases__[1]
+        plain.backbone.width = _of_backbone(check_width(width))
+        plain.backbone.out_channels = self.backbone.channels_at(plain.backbone.width)
+        if self.with_neck:
+            plain.neck.out_channels = features[0].size(1)
+        if narrow_head:
+            plain.bbox_head.in_channels = features[0].size(1)
         return plain
 
     def _distance(self, name: str, found: dict[str, Any], target: dict[str, Any]) -> Tensor:
@@ -231,3 +231,15 @@ def _detached(node: Any) -> Any:
     if isinstance(node, (list, tuple)):
         return [_detached(item) for item in node]
     return node.detach() if isinstance(node, torch.Tensor) else node
+
+
+def _of_backbone(width: Width) -> Width:
+    """Width of the backbone, or widths of its parts, where ``width`` may have parts of the detector."""
+    if not isinstance(width, Mapping):
+        return width
+    parts = {name: value for name, value in width.items() if name.split('.')[0] == 'backbone'}
+    if 'backbone' not in parts:
+        return {name.removeprefix('backbone.'): value for name, value in parts.items()} or 1.0
+    if len(parts) > 1:
+        raise ValueError(f'name the backbone or parts of it, not both, got {sorted(parts)}')
+    return parts['backbone']

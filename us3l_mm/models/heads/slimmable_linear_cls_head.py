@@ -1,5 +1,7 @@
 """Linear classifier behind a backbone of any width."""
 
+import copy
+
 from mmpretrain.models import LinearClsHead
 
 from us3l_mm.registry import MODELS
@@ -19,3 +21,10 @@ class SlimmableLinearClsHead(LinearClsHead):
     def __init__(self, num_classes: int, in_channels: int, **kwargs) -> None:
         super().__init__(num_classes, in_channels, **kwargs)
         self.fc = SlimmableLinear(in_channels, num_classes)
+
+    def dense(self, in_channels: int) -> LinearClsHead:
+        """Convert to mmpretrain's head for features of so many channels, of its own memory."""
+        plain = copy.deepcopy(self, {id(self.fc): self.fc.dense(in_channels)})
+        plain.__class__ = LinearClsHead
+        plain.in_channels = in_channels
+        return plain

@@ -3,6 +3,8 @@
 Shapes: N images, D embedding dimensions.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from mmengine.dist import get_world_size
@@ -62,17 +64,21 @@ class NTXentLoss(nn.Module):
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Loss of (N, D) outputs against (N, D) targets."""
-        return self.local(*self.gathered(pred, target))
+        return self.views([pred], [target])[0]
 
-    def gathered(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Rows of all processes of each (N, D) tensor, if ``gather``, by one collective; else the tensors."""
-        if not self.gather or get_world_size() == 1:
-            return tensors
-        # Every process computes the same joint loss; the backward of this gather sums over them, and DDP's mean
-        # undoes the factor.
-        rows = torch.cat(torch.distributed.nn.functional.all_gather(torch.cat(tensors, dim=1)))
-        return rows.split([tensor.size(1) for tensor in tensors], dim=1)
+    def views(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
+        """Loss of each (N, D) output against the (N, D) target of the same place; one collective for all."""
+        if self.gather and get_world_size() > 1:
+            # Every process computes the same joint loss; the backward of this gather sums over them, and DDP's mean
+            # undoes the factor.
+            rows = torch.cat(torch.distributed.nn.functional.all_gather(torch.cat([*predictions, *targets], dim=1)))
+            rows = rows.split([tensor.size(1) for tensor in (*predictions, *targets)], dim=1)
+            predictions, targets = rows[: len(predictions)], rows[len(predictions) :]
+        return [nt_xent(pred, target, self.temperature) for pred, target in zip(predictions, targets, strict=True)]
 
-    def local(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Loss of the rows given, and no others."""
-        return nt_xent(pred, target, self.temperature)
+
+def view_losses(loss: nn.Module, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
+    """Loss of each (N, D) output against the target of the same place, by ``loss.views`` where the loss has it."""
+    if hasattr(loss, 'views'):
+        return loss.views(predictions, targets)
+    return [loss(pred, target) for pred, target in zip(predictions, targets, strict=True)]

@@ -1,0 +1,45 @@
+"""What load_config refuses before anything is built."""
+
+import pytest
+from mmengine.config import Config
+
+from us3l_mm.config import load_config
+from us3l_mm.config.load import read_config
+
+ALL_WIDTHS = 'configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
+DETECTOR = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
+PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'
+SNET = 'configs/baselines/snet_r18_1xb64-2e_digits.py'
+VIT = 'configs/us3l/vit-tiny_1xb64-2e_digits.py'
+NORM = 'us3l_mm.SlimmableBatchNorm2d'
+
+
+@pytest.mark.parametrize('implementation', ['torch', 'mmcv'])
+@pytest.mark.parametrize('path', [ALL_WIDTHS, PRETRAIN, SNET])
+def test_sync_bn_does_not_replace_slimmable_norms(path, implementation):
+    with pytest.raises(ValueError, match=r"sync_bn='\w+' would replace .*norm_cfg=dict\(type='us3l_mm.*sync=True"):
+        load_config(path, dict(sync_bn=implementation))
+
+
+@pytest.mark.parametrize('path', [DETECTOR, VIT])  # plain norms, and a backbone without any
+def test_sync_bn_replaces_plain_norms(path):
+    assert load_config(path, dict(sync_bn='torch')).sync_bn == 'torch'
+
+
+def test_sync_bn_is_refused_wherever_a_norm_is_slimmable(tmp_path):
+    stock = dict(type='mmpretrain.ResNet', depth=18, norm_cfg=dict(type=NORM))
+    Config(dict(model=dict(type='BYOL', backbone=stock), sync_bn='torch')).dump(tmp_path / 'stock.py')
+    for path, options in (
+        (str(tmp_path / 'stock.py'), {}),
+        (DETECTOR, {'sync_bn': 'torch', 'model.neck.norm_cfg': dict(type=NORM)}),
+    ):
+        with pytest.raises(ValueError, match='would replace slimmable batch norms'):
+            load_config(path, options)
+
+
+def test_read_config_sets_classes_and_folder_and_leaves_the_width():
+    path = 'configs/det/faster-rcnn_r50_fpn_voc-custom.py'
+    cfg = read_config(path, dict(classes=['cat', 'dog'], data_root='/there'))
+    assert cfg.model.roi_head.bbox_head.num_classes == 2
+    assert cfg.test_dataloader.dataset.data_root == '/there'
+    assert cfg.model.backbone == Config.fromfile(path).model.backbone

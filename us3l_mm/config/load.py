@@ -1,0 +1,93 @@
+"""Read a config with the options of a command line."""
+
+import os.path as osp
+
+from mmengine.config import Config
+from torch import nn
+
+from us3l_mm.slim import SlimmableBatchNorm2d, SwitchableBatchNorm2d, Width
+
+from .find import find_class, find_dicts
+from .set_data import move_data, set_classes
+from .set_width import fit_width
+
+
+def read_config(path: str, cfg_options: dict | None = None) -> Config:
+    """Read a config and override entries of it, those that reach many places among them.
+
+    Args:
+        path (str): Config file.
+        cfg_options (dict, optional): Entries to override. A top-level ``data_root`` moves all data, see
+            :func:`move_data`; a top-level ``classes``, here or in the file, sets data sets and heads, see
+            :func:`set_classes`.
+
+    Raises:
+        ValueError: See :func:`move_data` and :func:`set_classes`.
+    """
+    cfg = Config.fromfile(path)
+    if cfg_options is not None:
+        old = cfg.get('data_root')
+        cfg.merge_from_dict(cfg_options)
+        if old is not None and 'data_root' in cfg_options:
+            move_data(cfg, old, cfg.data_root)
+    _add_preprocessor(cfg)
+    if 'classes' in cfg:
+        set_classes(cfg, cfg.classes)
+    return cfg
+
+
+def load_config(
+    path: str,
+    cfg_options: dict | None = None,
+    work_dir: str | None = None,
+    launcher: str = 'none',
+    width: Width | None = None,
+) -> Config:
+    """Read a config and put the options that all tools share into it.
+
+    Args:
+        path (str): Config file.
+        cfg_options (dict, optional): Entries to override, before all others; see :func:`read_config`.
+        work_dir (str, optional): Where logs and checkpoints go. Defaults to that of the config, or else
+            ``work_dirs/<name of the config>``.
+        launcher (str): Job launcher, as for :class:`mmengine.runner.Runner`.
+        width (Width, optional): See :func:`set_width`.
+
+    Raises:
+        ValueError: See :func:`set_width` and :func:`read_config`; or if ``sync_bn`` would replace slimmable layers.
+    """
+    cfg = read_config(path, cfg_options)
+    cfg.launcher = launcher
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    _refuse_sync_bn(cfg, fit_width(cfg, width))
+    return cfg
+
+
+def _add_preprocessor(cfg: Config) -> None:
+    """Put the top-level ``data_preprocessor``, which data sets bring, into the model, whose own entries win.
+
+    A Runner does so only where the model has none; the other tools build models without a Runner.
+    """
+    pixels, model = cfg.get('data_preprocessor'), cfg.get('model')
+    if pixels is not None and model is not None:
+        model.data_preprocessor = {**pixels, **(model.get('data_preprocessor') or {})}
+
+
+def _refuse_sync_bn(cfg: Config, backbone: nn.Module | None) -> None:
+    """Raise if the Runner would replace slimmable batch norms by plain ones of torch, which have no widths."""
+    if cfg.get('sync_bn') is None:
+        return
+    kinds = (SlimmableBatchNorm2d, SwitchableBatchNorm2d)
+    # A backbone of ours is judged by what it builds: it has slimmable norms by default, and none at a fixed width.
+    parts = [part for name, part in cfg.get('model', {}).items() if name != 'backbone' or backbone is None]
+    scope = cfg.get('default_scope')
+    named = any(issubclass(find_class(part.get('type'), scope) or object, kinds) for part in find_dicts(parts))
+    if named or (backbone is not None and any(isinstance(layer, kinds) for layer in backbone.modules())):
+        raise ValueError(
+            f"sync_bn={cfg.sync_bn!r} would replace slimmable batch norms by torch's, which mix the statistics of "
+            'widths. Set sync_bn = None and, to share statistics between GPUs, '
+            "norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d', sync=True)"
+        )

@@ -1,0 +1,46 @@
+"""DistributedDataParallel for models of several widths."""
+
+from typing import Any
+
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from us3l_mm.registry import MODEL_WRAPPERS
+
+from .training import MultiWidthTraining
+
+
+@MODEL_WRAPPERS.register_module()
+class US3LDistributedDataParallel(MMDistributedDataParallel):
+    """Runs :meth:`MultiWidthTraining.run_step` with forward passes through DDP, and other models as mmengine does.
+
+    mmengine's wrapper bypasses the model's ``train_step``; this one does not.
+
+    Args:
+        module (nn.Module): The model.
+        find_unused_parameters (bool, optional): Whether DDP searches each graph for parameters without a gradient.
+            Defaults to None: for models of several widths, whose widths use different heads.
+        broadcast_buffers (bool): Defaults to False: training changes no buffers.
+        **kwargs: As for :class:`torch.nn.parallel.DistributedDataParallel`.
+    """
+
+    def __init__(
+        self, module: nn.Module, find_unused_parameters: bool | None = None, broadcast_buffers: bool = False, **kwargs
+    ) -> None:
+        if find_unused_parameters is None:
+            find_unused_parameters = isinstance(module, MultiWidthTraining)
+        if next(module.parameters()).device.type == 'cpu':
+            kwargs.pop('device_ids', None)  # mmengine passes the local rank, which DDP refuses on a CPU
+        super().__init__(
+            module,
+            find_unused_parameters=find_unused_parameters,
+            broadcast_buffers=broadcast_buffers,
+            **kwargs,
+        )
+
+    def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """One iteration of the model."""
+        if isinstance(self.module, MultiWidthTraining):
+            return self.module.run_step(data, optim_wrapper, self)
+        return super().train_step(data, optim_wrapper)

@@ -1,0 +1,33 @@
+"""What slimmable layers become at one width: plain layers, of their own memory."""
+
+import torch
+from torch import Tensor, nn
+
+
+class PrefixConv2d(nn.Conv2d):
+    """:class:`torch.nn.Conv2d` that reads the first ``in_channels`` channels of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, C, H, W), C at least ``in_channels``."""
+        return super().forward(x[:, : self.in_channels])
+
+
+class PrefixLinear(nn.Linear):
+    """:class:`torch.nn.Linear` that reads the first ``in_features`` values of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., C), C at least ``in_features``."""
+        return super().forward(x[..., : self.in_features])
+
+
+def take_tensors(plain: nn.Module, layer: nn.Module, **tensors: Tensor | None) -> nn.Module:
+    """Give ``plain`` copies of the tensors, and the training mode and ``requires_grad`` flags of ``layer``."""
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        tensor = tensor.detach().clone(memory_format=torch.contiguous_format)
+        if name in layer._parameters:
+            setattr(plain, name, nn.Parameter(tensor, requires_grad=getattr(layer, name).requires_grad))
+        else:
+            plain.register_buffer(name, tensor)
+    return plain.train(layer.training)

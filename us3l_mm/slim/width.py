@@ -1,0 +1,91 @@
+"""The width of a network: its type, its checks, and its texts.
+
+A width is a number in (0, 1], the share of channels that the layers use, or one number for each of some parts of
+the network by their module names, such as ``{'layer1': 0.5, 'layer4.0.conv1': 0.3}``.
+"""
+
+import argparse
+from collections.abc import Mapping
+from numbers import Real
+
+Width = float | Mapping[str, float]
+
+
+def check_single_width(width: float) -> float:
+    """Return ``width`` as a float if it is one usable width multiplier.
+
+    Raises:
+        TypeError: If ``width`` is not a real number.
+        ValueError: If ``width`` lies outside (0, 1].
+    """
+    if isinstance(width, bool) or not isinstance(width, Real):
+        raise TypeError(f'width must be a number in (0, 1], got {width!r} of type {type(width).__name__}')
+    if not 0 < width <= 1:
+        raise ValueError(f'width must be in (0, 1], got {width}; 1.0 is the full network')
+    return float(width)
+
+
+def check_width(width: Width) -> float | dict[str, float]:
+    """Return ``width`` with floats in it if it is a usable width, of the network or of its parts.
+
+    Raises:
+        TypeError: If a value is not a real number.
+        ValueError: If a value lies outside (0, 1], or no part is named.
+    """
+    if not isinstance(width, Mapping):
+        return check_single_width(width)
+    if not width:
+        raise ValueError('widths of parts need at least one part, such as layer1=0.5; got none')
+    return {part: check_single_width(value) for part, value in width.items()}
+
+
+def parse_width(text: str) -> float | dict[str, float]:
+    """Read ``'0.5'`` or ``'layer1=0.5,layer4=0.8'``; the ``type`` of such options for argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: If ``text`` is neither; argparse shows the message.
+    """
+    try:
+        if '=' not in text:
+            return check_single_width(float(text))
+        pairs = [part.split('=') for part in text.split(',')]
+        return {name.strip(): check_single_width(float(value)) for name, value in pairs}
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f'a width is a number in (0, 1], or one for each of some parts such as layer1=0.5,layer4=0.8; got {text!r} '
+            f'({error})'
+        ) from error
+
+
+def parse_single_width(text: str) -> float:
+    """Read ``'0.5'``, for options that sort or compare widths.
+
+    Raises:
+        argparse.ArgumentTypeError: If ``text`` is no width, or names parts.
+    """
+    width = parse_width(text)
+    if isinstance(width, dict):
+        raise argparse.ArgumentTypeError(f'needs one width for all parts, such as 0.5; got {text!r}')
+    return width
+
+
+def width_label(width: Width) -> str:
+    """Write a width as :func:`parse_width` reads it: ``0.25``, or ``layer1=0.5,layer4=0.8``."""
+    if isinstance(width, Mapping):
+        return ','.join(f'{part}={value:.6g}' for part, value in width.items())
+    return f'{width:.6g}'
+
+
+def width_key(width: Width) -> str:
+    """Write a width as a part of a buffer's name, which must hold no dot: ``0_25``, ``layer1=0_5+layer4=0_8``."""
+    if isinstance(width, Mapping):
+        return '+'.join(f'{part.replace(".", "/")}={width_key(width[part])}' for part in sorted(width))
+    return f'{width:.6g}'.replace('.', '_')
+
+
+def parse_key(key: str) -> float | dict[str, float]:
+    """Read the width that :func:`width_key` wrote."""
+    if '=' not in key:
+        return float(key.replace('_', '.'))
+    pairs = (part.rsplit('=', 1) for part in key.split('+'))
+    return {name.replace('/', '.'): float(value.replace('_', '.')) for name, value in pairs}

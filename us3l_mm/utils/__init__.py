@@ -1,0 +1,1 @@
+"""Files, jobs and tables, for every room but slim."""
