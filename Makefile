@@ -2,7 +2,7 @@
 #
 #   PYTHON       Python 3.10-3.12 to make the environment with; default: the first found that works
 #   US3L_VENV    where the environment lives; default: .venv
-#   TESTS        what `make test` runs; default: tests, with the demand on coverage; e.g. TESTS=tests/slim
+#   TESTS        what `make test` runs; default: all, with the demand on coverage; e.g. TESTS=tests/slim
 #   PYTEST_ARGS  more arguments to pytest, e.g. PYTEST_ARGS='-x -k width'
 #   THREADS      threads of the numeric libraries in tests; default 1, so results don't depend on the machine
 #   WORKERS      processes that share the tests, 2.5 GB each; default 2; 0 runs them in one, for a debugger
@@ -14,7 +14,7 @@ SHELL := /bin/bash
 export PYTHON
 export US3L_VENV
 VENV := $(abspath $(or $(US3L_VENV),.venv))
-TESTS ?= tests
+TESTS ?= tests projects
 THREADS ?= 1
 WORKERS ?= 2
 COV_MIN := 90
@@ -31,7 +31,7 @@ demo: setup ## pretrain, probe and detect on a small scale, on the CPU
 test: setup ## run the tests with coverage (TESTS=..., PYTEST_ARGS=...)
 	@OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS) MPLBACKEND=Agg \
 	    "$(VENV)/bin/python" -m pytest $(TESTS) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS) --cov=us3l_mm --cov-report=term-missing:skip-covered \
-	    $(if $(filter-out tests,$(TESTS))$(PYTEST_ARGS),,--cov-fail-under=$(COV_MIN))
+	    $(if $(filter-out tests projects,$(TESTS))$(PYTEST_ARGS),,--cov-fail-under=$(COV_MIN))
 
 lint: setup ## check style and format, change nothing
 	@"$(VENV)/bin/ruff" check . && "$(VENV)/bin/ruff" format --check .

@@ -26,8 +26,8 @@ from sklearn.preprocessing import StandardScaler
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
 from us3l_mm.datasets import Digits
-from us3l_mm.evaluation import extract_features, width_complexity
-from us3l_mm.evaluation.logged import last_logged
+from us3l_mm.deploy.costs import width_complexity
+from us3l_mm.evaluation import extract_features, last_logged
 from us3l_mm.slim import calibrate_bn
 from us3l_mm.visualization import text_table, write_report
 

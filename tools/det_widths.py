@@ -16,16 +16,17 @@ import sys
 import time
 from pathlib import Path
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import get_git_hash
-from torch.utils.flop_counter import FlopCounterMode
 
 from us3l_mm.config import load_config
+from us3l_mm.deploy.costs import detector_costs
 from us3l_mm.slim import parse_width, width_label
 from us3l_mm.utils.files import write_text
 from us3l_mm.utils.jobs import StepFailed, last_checkpoint, run_step, run_unfinished
+from us3l_mm.utils.tables import markdown_table
+from us3l_mm.visualization import Curve, Panel, plot_panels
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -70,28 +71,11 @@ def check_weights(cfg: Config) -> None:
         raise SystemExit(f'width {width_label(cfg.model.backbone.width)}: {error}') from error
 
 
-@torch.no_grad()
 def costs(cfg: Config) -> dict[str, float]:
-    """Parameters and multiply-adds of a detector for one image of the size it is tested with.
-
-    ``macs`` counts convolutions and linear layers: all that runs once an image and, for two-stage detectors, the
-    box head on all of ``test_cfg.rpn.max_per_img`` regions; masks of the boxes that remain are not in it.
-    """
-    detector = MODELS.build({**cfg.model, 'init_cfg': None}).eval().to('meta')  # nothing is computed
+    """Parameters and MACs of a detector for one image of the size it is tested with."""
+    detector = MODELS.build({**cfg.model, 'init_cfg': None})
     scale = next(step['scale'] for step in cfg.test_dataloader.dataset.pipeline if step['type'] == 'Resize')
-    size = [min(scale), max(scale)]
-    counter = FlopCounterMode(display=False)
-    with counter:
-        head = detector.rpn_head if hasattr(detector, 'rpn_head') else detector.bbox_head
-        head(detector.extract_feat(torch.empty(1, 3, *size, device='meta')))
-    macs = counter.get_total_flops() // 2
-    if hasattr(detector, 'roi_head'):
-        roi_head, extractor = detector.roi_head, detector.roi_head.bbox_roi_extractor
-        regions = torch.empty(1, extractor.out_channels, *extractor.roi_layers[0].output_size, device='meta')
-        with counter:
-            roi_head.bbox_head(roi_head.shared_head(regions) if roi_head.with_shared_head else regions)
-        macs += detector.test_cfg.rpn.max_per_img * (counter.get_total_flops() // 2)
-    return dict(size=size, params=sum(parameter.numel() for parameter in detector.parameters()), macs=macs)
+    return detector_costs(detector, (min(scale), max(scale)))
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
@@ -139,36 +123,29 @@ def collect(out: Path) -> list[dict]:
 def markdown(rows: list[dict], title: str) -> str:
     """One line for each width. Metrics of COCO and VOC are fractions, and stand as percentages."""
     names = [name for name in rows[0]['metrics'] if rows[0]['metrics'][name] >= 0] if rows else []
-    lines = [['width', 'parameters (M)', 'GFLOPs', *(f'{name} (%)' for name in names)]]
-    lines.append(['---'] * len(lines[0]))
-    for row in rows:
-        values = [100 * row['metrics'].get(name, float('nan')) for name in names]
-        cells = [width_label(row['width']), f'{row["params"] / 1e6:.2f}', f'{row["macs"] / 1e9:.4g}']
-        lines.append([*cells, *(f'{value:.1f}' for value in values)])
-    text = [f'{title}, fine-tuned at each width.', '', *('| ' + ' | '.join(line) + ' |' for line in lines)]
+    lines = [
+        [
+            width_label(row['width']),
+            f'{row["params"] / 1e6:.2f}',
+            f'{row["macs"] / 1e9:.4g}',
+            *(f'{100 * row["metrics"].get(name, float("nan")):.1f}' for name in names),
+        ]
+        for row in rows
+    ]
+    table = markdown_table(['width', 'params (M)', 'MACs (G)', *(f'{name} (%)' for name in names)], lines)
+    text = f'{title}, fine-tuned at each width.\n\n{table}'
     if rows:
         height, width = rows[0]['size']
-        text += ['', f'GFLOPs: multiply-adds of the detector for one image of {height} x {width} pixels.']
-    return '\n'.join(text)
+        text += f'\n\nMACs of the detector for one image of {height} x {width} pixels.'
+    return text
 
 
 def plot(rows: list[dict], title: str, path: Path) -> None:
-    """Each mean AP over GFLOPs."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 5), layout='constrained')
-    axes = figure.subplots()
-    x = [row['macs'] / 1e9 for row in rows]
-    for name in (name for name in rows[0]['metrics'] if name.endswith('mAP')):
-        values = [100 * row['metrics'][name] for row in rows]
-        axes.plot(x, values, 'o-', label=name)
-        for row, point in zip(rows, zip(x, values)):
-            axes.annotate(width_label(row['width']), point, textcoords='offset points', xytext=(0, 7), ha='center')
-    axes.set(xlabel='GFLOPs per image', ylabel='AP (%)', title=title)
-    axes.margins(x=0.08, y=0.15)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path)
+    """Each mean AP over MACs."""
+    macs, notes = [row['macs'] / 1e9 for row in rows], [width_label(row['width']) for row in rows]
+    names = [name for name in rows[0]['metrics'] if name.endswith('mAP')]
+    curves = [Curve(macs, [100 * row['metrics'][name] for row in rows], name, notes) for name in names]
+    plot_panels([Panel(curves, 'MACs per image (G)', 'AP (%)', title)], width=7, height=5).savefig(path)
 
 
 def main() -> None:

@@ -22,10 +22,9 @@ from us3l_mm.deploy.export import (
     export_onnx,
     export_torch,
 )
-from us3l_mm.deploy.plain_model import plain_model
+from us3l_mm.deploy.plain_model import image_size, plain_model
 from us3l_mm.deploy.stock_backbone import stock_config, stock_model
 from us3l_mm.slim import parse_width, width_key, width_label
-from us3l_mm.utils.arguments import image_size
 from us3l_mm.utils.files import write_files
 
 PROGRAMS = {'onnx': (export_onnx, '.onnx'), 'torch-export': (export_torch, '.pt2')}

@@ -12,8 +12,9 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from us3l_mm.config import load_config
-from us3l_mm.evaluation import width_complexity
-from us3l_mm.slim import check_width, parse_single_width
+from us3l_mm.deploy.costs import width_complexity
+from us3l_mm.slim import parse_single_width
+from us3l_mm.utils.tables import markdown_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,21 +32,22 @@ def parse_args() -> argparse.Namespace:
 
 
 def table(rows: list[dict]) -> str:
-    """Rows of numbers as a Markdown table."""
+    """One line for each width."""
     metrics = [key for key in rows[0] if key.startswith('top')]
-    lines = ['| width | params (M) | MACs (G) | ' + ' | '.join(f'{key} (%)' for key in metrics) + ' |']
-    lines.append('|---' * (3 + len(metrics)) + '|')
-    for row in rows:
-        cells = [f'{row["width"]:g}', f'{row["params"] / 1e6:.2f}', f'{row["macs"] / 1e9:.3f}']
-        lines.append('| ' + ' | '.join(cells + [f'{row[key]:.2f}' for key in metrics]) + ' |')
-    return '\n'.join(lines)
+    header = ['width', 'params (M)', 'MACs (G)', *(f'{key} (%)' for key in metrics)]
+    lines = [
+        [f'{row["width"]:g}', f'{row["params"] / 1e6:.2f}', f'{row["macs"] / 1e9:.3f}']
+        + [f'{row[key]:.2f}' for key in metrics]
+        for row in rows
+    ]
+    return markdown_table(header, lines)
 
 
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     if args.widths is not None:
-        cfg.model.widths = [check_width(width) for width in args.widths]
+        cfg.model.widths = args.widths
     cfg.resume = args.resume
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=args.checkpoint, prefix='backbone.')
     if args.amp:

@@ -22,6 +22,8 @@ from us3l_mm.config import set_width
 from us3l_mm.slim import check_width
 from us3l_mm.utils.files import write_text
 from us3l_mm.utils.jobs import StepFailed, last_checkpoint, run_step, run_unfinished
+from us3l_mm.utils.tables import MISSING, markdown_table
+from us3l_mm.visualization import Curve, Panel, plot_panels
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / 'tools'
@@ -186,13 +188,13 @@ def markdown(table: Config, rows: dict[str, dict], dataset: str) -> str:
     head = ['case', 'what']
     for width in widths:
         head += [f'{width}: measured', f'{width}: published ({published.data}, {published.name})']
-    lines = [head, ['---'] * len(head)]
+    lines = []
     for name, row in rows.items():
         cells = [name, row['what']]
         for width in widths:
-            missing = 'failed' if row['failed'] else '–'
+            missing = 'failed' if row['failed'] else MISSING
             cells.append(f'{row["measured"][width]:.2f}' if width in row['measured'] else missing)
-            known = row['published'].get(width, '–')
+            known = row['published'].get(width, MISSING)
             cells.append('collapsed' if known is None else str(known))
         lines.append(cells)
     done = sum(bool(row['runs']) for row in rows.values())
@@ -205,29 +207,25 @@ def markdown(table: Config, rows: dict[str, dict], dataset: str) -> str:
     ]
     if published.data.lower().replace('-', '') != dataset:
         text.append('The data sets differ: compare the order of the cases, not the numbers.')
-    text += ['', *('| ' + ' | '.join(line) + ' |' for line in lines)]
+    text += ['', markdown_table(head, lines)]
     text += [f'\n{folder}: {why}' for row in rows.values() for folder, why in row['failed'].items()]
     return '\n'.join(text)
 
 
 def plot(table: Config, rows: dict[str, dict], dataset: str, path: Path) -> None:
     """Accuracy over width: measured on the left, published on the right."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 5), layout='constrained')
-    left, right = figure.subplots(1, 2)
-    for index, (name, row) in enumerate(rows.items()):
-        style = dict(marker='o', color=f'C{index % 10}', linestyle=('-', '--')[index // 10 % 2])
-        for axes, key in ((left, 'measured'), (right, 'published')):
+    published = f'published, {table.published_from.data}, {table.published_from.name}'
+    panels = []
+    for title, key in ((f'measured, {dataset}', 'measured'), (published, 'published')):
+        curves = []
+        for index, (name, row) in enumerate(rows.items()):
             points = {float(width): value for width, value in row[key].items() if value is not None}
-            axes.plot(list(points), list(points.values()), label=name, **style)
-    left.set(title=f'measured, {dataset}', ylabel='linear accuracy (%)')
-    right.set(title=f'published, {table.published_from.data}, {table.published_from.name}')
-    for axes in (left, right):
-        axes.set(xlabel='width', xlim=(0.2, 1.05))
-        axes.grid(alpha=0.3)
-    right.legend(title='case', loc='center left', bbox_to_anchor=(1, 0.5))
-    figure.savefig(path)
+            style = {'color': f'C{index % 10}', 'linestyle': ('-', '--')[index // 10 % 2]}
+            label = name if key == 'published' else None
+            curves.append(Curve(list(points), list(points.values()), label, options=style))
+        legend = {'title': 'case', 'loc': 'center left', 'bbox_to_anchor': (1, 0.5)}
+        panels.append(Panel(curves, 'width', 'linear accuracy (%)', title, legend=legend))
+    plot_panels(panels, width=6, height=5).savefig(path)
 
 
 def main() -> None:

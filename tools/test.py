@@ -13,7 +13,6 @@ from mmengine.fileio import dump
 from mmengine.runner import Runner
 
 from us3l_mm.config import load_config
-from us3l_mm.evaluation.detector_widths import evaluate_widths, widths_table
 from us3l_mm.slim import parse_width
 
 # By default_scope: visualizer, and the hook that draws with it.
@@ -84,6 +83,8 @@ def main() -> None:
     if not args.widths:
         runner.test()
         return
+    from us3l_mm.evaluation.detector_widths import evaluate_widths, widths_table  # needs mmdet
+
     rows = evaluate_widths(runner, args.widths)
     if runner.rank == 0:
         out = osp.join(cfg.work_dir, 'widths.json')

@@ -8,10 +8,7 @@ python tools/train.py configs/det/retinanet_r18-fpn_1xb4-10e_digits.py --width l
 import argparse
 
 from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
 
-from us3l_mm.config import load_config
-from us3l_mm.engine.check_loaded_hook import CheckLoadedHook
 from us3l_mm.slim import parse_width
 
 
@@ -46,6 +43,8 @@ def parse_args() -> argparse.Namespace:
 
 def config_from_args(args: argparse.Namespace) -> Config:
     """Config with the command line in it."""
+    from us3l_mm.config import load_config  # here: --help shall not wait for it
+
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, args.width)
     if args.amp == 'bfloat16':
         if cfg.model.get('roi_head'):
@@ -67,7 +66,12 @@ def config_from_args(args: argparse.Namespace) -> Config:
 
 
 def main() -> None:
-    runner = Runner.from_cfg(config_from_args(parse_args()))
+    args = parse_args()
+    from mmengine.runner import Runner
+
+    from us3l_mm.engine import CheckLoadedHook
+
+    runner = Runner.from_cfg(config_from_args(args))
     runner.register_hook(CheckLoadedHook())
     runner.train()
 

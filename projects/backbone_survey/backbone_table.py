@@ -1,6 +1,6 @@
 """Which backbones of mmpretrain and mmdet become slimmable by two config lines: try them all, print a table.
 
-python projects/backbone_survey/backbone_table.py --out docs/backbones.md
+python projects/backbone_survey/backbone_table.py --out projects/backbone_survey/README.md
 """
 
 import argparse
@@ -18,7 +18,10 @@ import mmdet.models.backbones
 import mmpretrain.models.backbones
 
 import us3l_mm.models.backbones
-from us3l_mm.evaluation.slimmability import Verdict, check_slimmable
+from us3l_mm.models.backbones import stock_mmdet
+
+sys.path.insert(0, str(Path(__file__).parent))  # also where it is not run as a script
+from slimmability import Verdict, check_slimmable
 
 BEGIN, END = (
     '<!-- begin: projects/backbone_survey/backbone_table.py -->',
@@ -105,8 +108,10 @@ CHECKED_ELSEWHERE = {
 
 def own_classes() -> dict[str, type]:
     """Backbones of us3l_mm, by the name of the stock one."""
-    module = us3l_mm.models.backbones
-    return {name.removeprefix('Slimmable'): getattr(module, name) for name in module.__all__}
+    ours = us3l_mm.models.backbones
+    found = {name: getattr(ours, name) for name in ours.__all__}
+    found.update(SlimmableDarknet=stock_mmdet.SlimmableDarknet, SlimmableHRNet=stock_mmdet.SlimmableHRNet)
+    return {name.removeprefix('Slimmable'): kind for name, kind in found.items()}
 
 
 def stock_classes(library: str) -> dict[str, type]:
@@ -170,7 +175,9 @@ def table(only: list[str] | None = None) -> list[str]:
     todo += [('us3l_mm', f'Slimmable{name}') for name in sorted(own, key=str.lower) if name not in CHECKED_ELSEWHERE]
     unknown = set(only or ()) - {name for _, name in todo}
     if unknown:
-        raise SystemExit(f'no backbone of the name {", ".join(sorted(unknown))}; names are as in docs/backbones.md')
+        raise SystemExit(
+            f'no backbone of the name {", ".join(sorted(unknown))}; names are as in projects/backbone_survey/README.md'
+        )
     todo = [(library, name) for library, name in todo if only is None or name in only]
     lines = ['| library | backbone | verdict | why | our class |', '|---|---|---|---|---|']
     for number, (library, name) in enumerate(todo, start=1):

@@ -5,14 +5,14 @@ Shapes: N images, C channels.
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from us3l_mm.slim import SlimmableLayer, to_dense, trace_channels, use_width
+from us3l_mm.slim import SlimmableLayer, is_aligned, output_tensors, outputs_close, to_dense, trace_channels, use_width
 
 WIDTHS = (0.5, 0.3)
 
@@ -38,47 +38,6 @@ def only_norms_train(net: nn.Module) -> nn.Module:
     for layer in net.modules():
         layer.training = isinstance(layer, _BatchNorm)
     return net
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    """Tensors of an output, however nested."""
-    if isinstance(output, Tensor):
-        return [output]
-    return [tensor for part in output for tensor in _tensors(part)]
-
-
-def _close(got: list[Tensor], expected: list[Tensor]) -> bool:
-    """Equal but for rounding in float64."""
-    return len(got) == len(expected) and all(
-        a.shape == b.shape and torch.allclose(a, b, rtol=1e-7, atol=1e-7 * b.abs().max().item())
-        for a, b in zip(got, expected)
-    )
-
-
-@torch.no_grad()
-def is_aligned(net: nn.Module, x: Tensor, width: float) -> bool:
-    """Whether the narrow net is the full net with the outputs of each layer zeroed past the active ones."""
-    active: dict[nn.Module, int] = {}
-    layers = [layer for layer in net.modules() if isinstance(layer, SlimmableLayer)]
-
-    def note(layer: nn.Module, _: Any, output: Tensor) -> None:
-        active[layer] = output.size(1)
-
-    def mask(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
-        return torch.cat([output[:, : active[layer]], torch.zeros_like(output[:, active[layer] :])], 1)
-
-    def run(hook: Callable) -> list[Tensor]:
-        handles = [layer.register_forward_hook(hook) for layer in layers]
-        try:
-            return _tensors(net(x))
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    with use_width(net, width):
-        narrow = run(note)
-    masked = run(mask)
-    return _close(narrow, [whole[:, : part.size(1)] for part, whole in zip(narrow, masked)])
 
 
 class _ChannelMoves(TorchFunctionMode):
@@ -138,7 +97,7 @@ def check_slimmable(
     only_norms_train(plain)
     only_norms_train(net)
     with torch.no_grad():
-        if not all(torch.equal(a, b) for a, b in zip(_tensors(net(x)), _tensors(plain(x)), strict=True)):
+        if not all(torch.equal(a, b) for a, b in zip(output_tensors(net(x)), output_tensors(plain(x)), strict=True)):
             return Verdict('refused', f'another net at width 1.0: conv_cfg replaces its {own_conv}')
     for width in WIDTHS:
         try:
@@ -153,7 +112,7 @@ def check_slimmable(
     for width in WIDTHS:
         try:
             with use_width(net, width), _ChannelMoves() as moves:
-                narrow = _tensors(net(x))
+                narrow = output_tensors(net(x))
             sum(output.square().mean() for output in narrow).backward()
         except Exception as error:
             return Verdict('fails', f'in the forward at width {width}: {_reason(error)}')
@@ -163,6 +122,6 @@ def check_slimmable(
             dense = only_norms_train(to_dense(net, width, x, with_statistics=False))
         except Exception as error:
             return Verdict('fails', f'in to_dense at width {width}: {_reason(error)}')
-        if not _close(_tensors(dense(x)), narrow):
+        if not outputs_close(output_tensors(dense(x)), narrow):
             return Verdict('fails', f'to_dense at width {width} gives other outputs')
     return Verdict('works')

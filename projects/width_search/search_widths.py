@@ -10,6 +10,7 @@ import argparse
 import functools
 import itertools
 import os.path as osp
+import sys
 from pathlib import Path
 
 import torch
@@ -23,18 +24,16 @@ from torch import Tensor, nn
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
 from us3l_mm.config.load import read_config
 from us3l_mm.deploy.budget import parse_amount
-from us3l_mm.evaluation import width_complexity
-from us3l_mm.evaluation.width_search import (
-    cka_distance,
-    greedy_search,
-    pooled_features,
-    ridge_error,
-    separable_parts,
-)
+from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.slim import parse_width, width_label
 from us3l_mm.utils.arguments import checked
 from us3l_mm.utils.files import write_files
+from us3l_mm.utils.tables import markdown_table
+from us3l_mm.visualization import Curve, Panel, plot_panels
 from us3l_mm.visualization.cost_report import report_files
+
+sys.path.insert(0, str(Path(__file__).parent))  # also where it is not run as a script
+from width_search import cka_distance, greedy_search, pooled_features, ridge_error, separable_parts
 
 
 def parse_args() -> argparse.Namespace:
@@ -77,23 +76,22 @@ def read_images(cfg: Config, preprocessor: nn.Module, count: int) -> tuple[list[
 
 
 def text_table(rows: list[dict], harm: str) -> str:
-    lines = [f'| step | MACs (M) | params (M) | {harm} | widths |', '|---' * 5 + '|']
-    for row in rows:
-        cells = (row['step'], f'{row["macs"] / 1e6:.2f}', f'{row["params"] / 1e6:.3f}', f'{row["harm"]:.4f}')
-        lines.append('| ' + ' | '.join(map(str, cells)) + f' | {row["width"]} |')
-    return '\n'.join(lines)
+    lines = [
+        [row['step'], f'{row["macs"] / 1e6:.2f}', f'{row["params"] / 1e6:.3f}', f'{row["harm"]:.4f}', row['width']]
+        for row in rows
+    ]
+    return markdown_table(['step', 'MACs (M)', 'params (M)', harm, 'widths'], lines)
 
 
 def picture(rows: list[dict], uniform: list[dict], key: str, budget: float, harm: str) -> Figure:
-    figure = Figure(figsize=(6, 4), layout='constrained')
-    axes = figure.subplots()
-    for points, style, label in ((rows, 'o-', 'parts slimmed one by one'), (uniform, 's--', 'one width for all parts')):
-        axes.plot([row[key] / 1e6 for row in points], [row['harm'] for row in points], style, label=label)
-    axes.axvline(budget / 1e6, color='tab:red', linestyle=':', label='budget')
-    axes.set(xlabel=f'{key} (M)', ylabel=harm)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize='small')
-    return figure
+    curves = [
+        Curve([row[key] / 1e6 for row in points], [row['harm'] for row in points], label, options={'fmt': style})
+        for points, style, label in (
+            (rows, 'o-', 'parts slimmed one by one'),
+            (uniform, 's--', 'one width for all parts'),
+        )
+    ]
+    return plot_panels([Panel(curves, f'{key} (M)', harm, budget=budget / 1e6)], width=6)
 
 
 def load_images(args: argparse.Namespace) -> tuple[nn.Module, list[Tensor], Tensor | None]:

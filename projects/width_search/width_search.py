@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d, SlimmableLinear, trace_channels, use_width
+from us3l_mm.slim import SlimmableConv2d, SlimmableLinear, batch_statistics, trace_channels, use_width
 
 Widths = dict[str, float]
 
@@ -55,18 +55,11 @@ def pooled_features(module: nn.Module, width: float | Widths, batches: Sequence[
         width (float | dict[str, float]): As for :func:`us3l_mm.slim.use_width`.
         batches (Sequence[Tensor]): Preprocessed images, each of shape (N, 3, H, W) with N > 1.
     """
-    modes = {layer: layer.training for layer in module.modules()}
     found = []
-    try:
-        for layer in modes:
-            layer.training = isinstance(layer, SlimmableBatchNorm2d)
-        with use_width(module, width):
-            for batch in batches:
-                output = module(batch)[-1]
-                found.append(output.flatten(2).mean(dim=2) if output.dim() > 2 else output)
-    finally:
-        for layer, training in modes.items():
-            layer.training = training
+    with batch_statistics(module), use_width(module, width):
+        for batch in batches:
+            output = module(batch)[-1]
+            found.append(output.flatten(2).mean(dim=2) if output.dim() > 2 else output)
     return torch.cat(found)
 
 

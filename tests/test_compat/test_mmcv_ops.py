@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmcv.ops import RoIAlign, batched_nms, nms, sigmoid_focal_loss, soft_nms
+from mmcv.ops import RoIAlign, batched_nms, nms, sigmoid_focal_loss
 
 import us3l_mm.compat
 from us3l_mm.compat import ops
@@ -99,35 +99,6 @@ def test_batched_nms_matches_loop_over_classes(class_agnostic, split_thr):
         expected += [inds[i] for i in loop_nms(boxes[inds], scores[inds], 0.4)]
     assert keep.tolist() == sorted(expected, key=lambda i: -float(scores[i]))
     assert torch.equal(dets, torch.cat([boxes[keep], scores[keep, None]], dim=1))
-
-
-def loop_soft_nms(boxes, scores, threshold, sigma, min_score, method, offset):
-    alive, picked = {i: float(s) for i, s in enumerate(scores)}, []
-    while alive:
-        best = max(alive, key=alive.get)
-        picked.append((best, alive.pop(best)))
-        for i in list(alive):
-            overlap = float(iou(boxes[best], boxes[i], offset))
-            if method == 'gaussian':
-                alive[i] *= math.exp(-(overlap**2) / sigma)
-            elif overlap >= threshold:
-                alive[i] *= 0 if method == 'naive' else 1 - overlap
-            if alive[i] < min_score:
-                del alive[i]
-    return picked
-
-
-@pytest.mark.parametrize('method', ['naive', 'linear', 'gaussian'])
-@pytest.mark.parametrize('offset', [0, 1])
-@pytest.mark.parametrize('min_score', [0.001, 0.3])
-def test_soft_nms_matches_loop(method, offset, min_score):
-    generator = torch.Generator().manual_seed(2)
-    boxes, scores = random_boxes(generator, 30), torch.rand(30, generator=generator)
-    dets, keep = soft_nms(boxes, scores, 0.3, 0.5, min_score, method, offset)
-    picked = loop_soft_nms(boxes, scores, 0.3, 0.5, min_score, method, offset)
-    assert keep.tolist() == [i for i, _ in picked]
-    assert torch.equal(dets[:, :4], boxes[keep])
-    torch.testing.assert_close(dets[:, 4], torch.tensor([score for _, score in picked]))
 
 
 def bilinear(image, y, x):

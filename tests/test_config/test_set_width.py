@@ -221,7 +221,7 @@ def test_widths_of_parts_reach_the_shared_head():
         ({'layer1': 0.5}, 'outputs that are added, as in a residual sum, need one width'),  # with the stem
         ({'layer9': 0.5}, r"no slimmable layer in \['layer9'\]; its parts: \['conv1', 'bn1', 'layer1'"),
         ({'layer4': 1.5}, r'width must be in \(0, 1\], got 1.5'),
-        ({}, 'need a part at least'),
+        ({}, 'need at least one part'),
     ],
 )
 def test_parts_that_cannot_be(widths, message):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from us3l_mm.datasets import CustomVOC
+from us3l_mm.datasets.custom_voc import CustomVOC
 
 OBJECT = (
     '<object><name>{}</name><difficult>{}</difficult>'

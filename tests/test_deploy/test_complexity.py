@@ -4,7 +4,7 @@ import pytest
 from mmengine.registry import MODELS
 from torch import nn
 
-from us3l_mm.evaluation import width_complexity
+from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.slim import to_dense
 
 

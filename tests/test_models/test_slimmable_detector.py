@@ -11,7 +11,7 @@ from mmengine.hub import get_config
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, DefaultScope
 
-from us3l_mm.models import SlimmableDetector
+from us3l_mm.models.detectors import SlimmableDetector
 from us3l_mm.models.detectors.distillation import box_distance, class_divergence, feature_distance
 from us3l_mm.slim import SlimmableLayer, calibrate_bn, use_width
 

@@ -603,7 +603,7 @@ def test_batch_of_one_image_is_refused(set_time):
     model = make_model(ABLATIONS[13])
     set_time(0, 4, 0, 4)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(ValueError, match='at least 2 images per process, got 1.*drop_last=True'):
+    with pytest.raises(ValueError, match='at least 2 images per process and micro batch, got 1.*drop_last=True'):
         model.train_step(dict(inputs=make_views(1, n=1)[0]), make_optimizer(model))
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmpretrain.models.selfsup.mocov3 import MoCoV3ViT
 from torch import nn
 
-from us3l_mm.evaluation import width_complexity
+from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.models import MomentumTeacher, SlimmableNonLinearNeck, SlimmableVisionTransformer
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import SlimmableLayer, slim_channels, to_dense, use_width

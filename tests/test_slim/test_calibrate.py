@@ -173,7 +173,7 @@ def test_training_after_an_interrupted_calibration_keeps_no_statistics(net, batc
 
 
 def test_batch_of_one_image_is_refused(net, batches):
-    with pytest.raises(ValueError, match='at least 2 images, batch 2 has 1'):
+    with pytest.raises(ValueError, match='at least 2 images a batch, batch 2 has 1'):
         calibrate_bn(net, [0.25], [batches[0], batches[0][:1]])
     with use_width(net.eval(), 0.25), pytest.raises(RuntimeError, match='no statistics'):
         net(batches[0])

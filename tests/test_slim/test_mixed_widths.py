@@ -32,7 +32,9 @@ def test_each_layer_has_the_width_of_its_innermost_part_and_gets_its_own_back(ne
     assert widths['layer2.0.downsample.0'] == 0.8
     assert widths['layer4.0.conv1'] == widths['layer4.1.conv2'] == 0.3 and widths['layer4.1.conv1'] == 0.6
     assert all(
-        layer.width == 1.0 and layer.mixed is None for layer in net.modules() if isinstance(layer, SlimmableLayer)
+        layer.width == 1.0 and layer.statistics_key == '1'
+        for layer in net.modules()
+        if isinstance(layer, SlimmableLayer)
     )
 
 
@@ -122,7 +124,7 @@ def test_bottlenecks_may_be_narrow_inside(net):
     assert dense.layer3[0].conv1.weight.shape == resnet.layer3[0].conv1.weight.shape
 
 
-@pytest.mark.parametrize('parts', [{'layer9': 0.5}, {'layer1': 0.5, 'layer1.7': 0.5}, {'layer': 0.5}, {}])
+@pytest.mark.parametrize('parts', [{'layer9': 0.5}, {'layer1': 0.5, 'layer1.7': 0.5}, {'layer': 0.5}])
 def test_part_without_slimmable_layers_is_named(net, parts):
     message = r"no slimmable layer in .*; its parts: \['conv1', 'bn1', 'layer1'"
     with pytest.raises(ValueError, match=message), use_width(net, parts):
@@ -134,6 +136,8 @@ def test_bad_widths_of_parts_are_refused(net):
         pass
     with pytest.raises(TypeError, match='width must be a number'), use_width(net, {'layer2': '0.5'}):
         pass
+    with pytest.raises(ValueError, match='need at least one part'), use_width(net, {}):
+        pass
 
 
 def test_switchable_batch_norm_refuses_mixed_widths():
@@ -143,7 +147,7 @@ def test_switchable_batch_norm_refuses_mixed_widths():
         base_channels=16,
         norm_cfg=dict(type='us3l_mm.SwitchableBatchNorm2d', rounding='divisible'),
     )
-    message = 'switchable batch norm knows networks of one width only'
+    message = r'switchable batch norm has no width layer2=0\.5, only 0\.25, 0\.5, 0\.75, 1'
     with pytest.raises(ValueError, match=message), use_width(net, {'layer2': 0.5}):
         pass
 

@@ -20,7 +20,7 @@ def test_text_that_is_no_width(text):
 
 def test_one_width_where_an_order_is_needed():
     assert parse_single_width('0.5') == 0.5
-    with pytest.raises(argparse.ArgumentTypeError, match='one width for all parts is wanted here'):
+    with pytest.raises(argparse.ArgumentTypeError, match='needs one width for all parts'):
         parse_single_width('layer1=0.5')
 
 
@@ -29,7 +29,7 @@ def test_one_width_where_an_order_is_needed():
     [
         ({'layer1': 1.5}, ValueError, r'width must be in \(0, 1\]'),
         ({'layer1': '0.5'}, TypeError, 'width must be a number'),
-        ({}, ValueError, 'need a part at least'),
+        ({}, ValueError, 'need at least one part'),
     ],
 )
 def test_widths_of_a_config_that_cannot_be(width, error, message):

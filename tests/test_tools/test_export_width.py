@@ -11,7 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from us3l_mm.engine import export, load_config
+from us3l_mm.config import load_config
+from us3l_mm.deploy import export
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableLayer, calibrate_bn, to_dense, use_width
 
 PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'

@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from us3l_mm.engine import steps
+from us3l_mm.utils import jobs as steps
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location('run_table', ROOT / 'tools' / 'run_table.py')

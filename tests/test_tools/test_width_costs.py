@@ -7,7 +7,8 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from us3l_mm.config import load_config
-from us3l_mm.evaluation import width_complexity, width_costs
+from us3l_mm.deploy import costs
+from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.models import SlimmableResNet_CIFAR
 from us3l_mm.slim import calibrate_bn
 
@@ -40,7 +41,7 @@ def fake_time(monkeypatch):
         run()
         return dict(latency_ms=10.0 * len(asked), latency_p10_ms=9.0 * len(asked), latency_p90_ms=11.0 * len(asked))
 
-    monkeypatch.setattr(width_costs, 'measure_latency', latency)
+    monkeypatch.setattr(costs, 'measure_latency', latency)
     return asked
 
 

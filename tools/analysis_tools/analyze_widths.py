@@ -17,9 +17,9 @@ from mmengine.logging import MMLogger
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
 from us3l_mm.deploy.costs import net_latency, plain_costs
-from us3l_mm.deploy.plain_model import Inference, plain_model
+from us3l_mm.deploy.plain_model import Inference, image_size, plain_model
 from us3l_mm.slim import parse_single_width
-from us3l_mm.utils.arguments import add_measuring, check_measuring, image_size
+from us3l_mm.utils.arguments import add_measuring, check_measuring
 from us3l_mm.utils.files import write_files
 from us3l_mm.visualization.cost_report import cost_figure, cost_table, report_files
 

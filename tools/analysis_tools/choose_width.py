@@ -1,8 +1,8 @@
 """Choose the widest width of a trained model within a budget; latency is measured on this machine.
 
 python tools/analysis_tools/choose_width.py CONFIG CALIBRATED_CHECKPOINT --max-macs 1G
-python tools/analysis_tools/choose_width.py CONFIG CALIBRATED_CHECKPOINT --max-latency-ms 20 --device cpu --threads 1 --input 224 \
-    --probe work_dirs/.../linear_probe.json
+python tools/analysis_tools/choose_width.py CONFIG CALIBRATED_CHECKPOINT --max-latency-ms 20 --device cpu \
+    --threads 1 --input 224 --probe work_dirs/.../linear_probe.json
 
 With several budgets, all of them count. The exit status is 1 if no width fits.
 """
@@ -19,9 +19,9 @@ from mmengine.logging import MMLogger
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
 from us3l_mm.deploy.budget import parse_amount, read_accuracy, widest_within, within
 from us3l_mm.deploy.costs import net_latency, plain_costs
-from us3l_mm.deploy.plain_model import Inference, list_widths, plain_model
+from us3l_mm.deploy.plain_model import Inference, image_size, list_widths, plain_model
 from us3l_mm.slim import parse_single_width
-from us3l_mm.utils.arguments import add_measuring, check_measuring, checked, image_size
+from us3l_mm.utils.arguments import add_measuring, check_measuring, checked
 from us3l_mm.utils.files import write_files
 from us3l_mm.visualization.cost_report import choice_figure, cost_table, report_files
 

@@ -11,7 +11,7 @@ import statistics
 from pathlib import Path
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
-from us3l_mm.evaluation.logged import last_logged
+from us3l_mm.evaluation import last_logged
 from us3l_mm.utils.jobs import alone_in, run_step
 
 ROOT = Path(__file__).parents[2]

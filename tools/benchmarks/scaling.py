@@ -16,23 +16,19 @@ from training import WIDTHS, add_training, build_model, build_optimizer, make_vi
 
 from us3l_mm.models import US3LDistributedDataParallel
 
-RUNS = {  # of all processes: update rule, whether DDP searches graphs for parameters without a gradient
-    'one update a width': ('per_width', False),
-    'the same, graphs searched': ('per_width', True),
-    'one update an iteration': ('accumulate', False),
-}
+RUNS = {'one update a width': 'per_width', 'one update an iteration': 'accumulate'}  # of all processes
 
 
-def iteration(args: argparse.Namespace, update: str, search: bool | None = None):
-    """A function that trains one iteration, under DDP unless ``search`` is None."""
+def iteration(args: argparse.Namespace, update: str, distribute: bool = False):
+    """A function that trains one iteration."""
     model = build_model(args, update=update, sampler=dict(widths=WIDTHS, dynamic=False))
-    trained = model if search is None else US3LDistributedDataParallel(model, find_unused_parameters=search)
+    trained = US3LDistributedDataParallel(model) if distribute else model
     optimizer = build_optimizer(model, args.amp)
     views = make_views(args)
 
     def run() -> None:
         set_time(3, 4)
-        if search is not None:
+        if distribute:
             distributed.barrier()
         trained.train_step(dict(inputs=views), optimizer)
 
@@ -46,7 +42,7 @@ def work(rank: int, args: argparse.Namespace, meeting: str) -> None:
     backend = 'gloo' if args.device == 'cpu' else 'nccl'
     distributed.init_process_group(backend, init_method=meeting, rank=rank, world_size=args.processes)
     alone = iteration(args, 'per_width') if rank == 0 else lambda: None
-    runs = {'one process': alone, **{name: iteration(args, *options) for name, options in RUNS.items()}}
+    runs = {'one process': alone, **{name: iteration(args, update, distribute=True) for name, update in RUNS.items()}}
     times = alternate(runs, args.repeats, 2, args.device)
     if rank == 0:
         describe(args)

@@ -19,7 +19,6 @@ from . import ops
 NAME = 'mmcv._ext'
 OPERATORS = (
     'nms',
-    'softnms',
     'roi_align_forward',
     'roi_align_backward',
     'sigmoid_focal_loss_forward',

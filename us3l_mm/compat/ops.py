@@ -8,11 +8,17 @@ output.
 """
 
 import torch
-import torchvision  # noqa: F401  (registers torch.ops.torchvision)
 from torch import Tensor
 
 # What C calls FLT_MIN: mmcv clamps probabilities there before taking the logarithm.
 _FLOAT32_TINY = torch.finfo(torch.float32).tiny
+
+
+def _torchvision():
+    """Torchvision's compiled operators, which importing torchvision registers; here, since it takes half a second."""
+    import torchvision  # noqa: F401
+
+    return torch.ops.torchvision
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
@@ -37,69 +43,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
     # mmcv compares in float32, torchvision's CPU kernel against a double: 0.6 would drop boxes with an IoU of
     # 0.6.
     threshold = torch.tensor(iou_threshold, dtype=torch.float32).item()
-    return torch.ops.torchvision.nms(boxes, scores, threshold)
-
-
-def softnms(
-    boxes: Tensor,
-    scores: Tensor,
-    dets: Tensor,
-    iou_threshold: float,
-    sigma: float,
-    min_score: float,
-    method: int,
-    offset: int,
-) -> Tensor:
-    """Soft-NMS (Bodla et al., arXiv:1704.04503) in the order of mmcv's CPU kernel, ties included.
-
-    Args:
-        boxes: (N, 4), on the CPU.
-        scores: (N,).
-        dets: (N, 5), written in place; its first M rows hold the kept boxes with decayed scores.
-        iou_threshold: a box is decayed from this IoU on (methods 0 and 1).
-        sigma: width of the Gaussian (method 2).
-        min_score: boxes decayed below it are dropped.
-        method: 0 naive, 1 linear, 2 Gaussian.
-        offset: 0 or 1, added to widths and heights.
-
-    Returns:
-        Indices of the M kept boxes, int64.
-    """
-    sizes = boxes[:, 2:] - boxes[:, :2] + offset
-    # One row a box: x1, y1, x2, y2, score, area. Rows and indices are swapped together.
-    rows = torch.cat([boxes, scores[:, None], sizes.prod(dim=1, keepdim=True)], dim=1).float()
-    inds = torch.arange(len(rows))
-    alive = len(rows)
-    i = 0
-    while i < alive:
-        best = i + int(rows[i:alive, 4].argmax())
-        swap, swapped = [i, best], [best, i]
-        rows[swap], inds[swap] = rows[swapped], inds[swapped]
-        dets[i] = rows[i, :5]
-        rest = rows[i + 1 : alive]
-        rest[:, 4] *= _soft_nms_decay(rows[i], rest, iou_threshold, sigma, method, offset)
-        i += 1
-        # A dropped row is filled with the last one alive: this is what fixes the order among equal scores.
-        drop, pos = (rows[:alive, 4] < min_score).tolist(), i
-        while pos < alive:
-            if not drop[pos]:
-                pos += 1
-                continue
-            alive -= 1
-            rows[pos], inds[pos], drop[pos] = rows[alive], inds[alive], drop[alive]
-    return inds[:alive]
-
-
-def _soft_nms_decay(row: Tensor, rest: Tensor, iou_threshold: float, sigma: float, method: int, offset: int) -> Tensor:
-    """Factor on the score of each row of ``rest`` (N, 6), given the picked ``row`` (6,)."""
-    corner_min = torch.maximum(row[:2], rest[:, :2])
-    corner_max = torch.minimum(row[2:4], rest[:, 2:4])
-    inter = (corner_max - corner_min + offset).clamp(min=0).prod(dim=1)
-    iou = inter / (row[5] + rest[:, 5] - inter)
-    if method == 2:
-        return torch.exp(-(iou * iou) / sigma)
-    hit = torch.zeros_like(iou) if method == 0 else 1 - iou
-    return torch.where(iou >= iou_threshold, hit, torch.ones_like(iou))
+    return _torchvision().nms(boxes, scores, threshold)
 
 
 def roi_align_forward(
@@ -135,9 +79,7 @@ def roi_align_forward(
     """
     _require_average(pool_mode)
     output.copy_(
-        torch.ops.torchvision.roi_align(
-            input, rois, spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
-        )
+        _torchvision().roi_align(input, rois, spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned)
     )
 
 
@@ -164,9 +106,7 @@ def roi_align_backward(
     _require_average(pool_mode)
     # torchvision's argument list after the sizes: image count, channels, height, width.
     sizes = (aligned_height, aligned_width, *grad_input.shape)
-    grad_input += torch.ops.torchvision._roi_align_backward(
-        grad_output, rois, spatial_scale, *sizes, sampling_ratio, aligned
-    )
+    grad_input += _torchvision()._roi_align_backward(grad_output, rois, spatial_scale, *sizes, sampling_ratio, aligned)
 
 
 def _require_average(pool_mode: int) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 from weakref import finalize
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from us3l_mm.slim import meta_copy
+from us3l_mm.slim import Width, meta_copy, to_dense
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -107,6 +108,37 @@ def measure_latency(
     return dict(latency_ms=median, latency_p10_ms=low, latency_p90_ms=high)
 
 
+def count(net: nn.Module, images: Tensor) -> dict[str, int]:
+    """Parameters and multiply-accumulate operations (MACs), as mmengine's ``get_model_complexity_info`` counts them.
+
+    MACs of fused attention, between queries, keys and values, are not among them.
+
+    Args:
+        net (nn.Module): Plain network in evaluation mode.
+        images (Tensor): What it is run on, (N, C, H, W); MACs are those of all N.
+
+    Returns:
+        dict[str, int]: ``params`` and ``macs``.
+    """
+    counted = get_model_complexity_info(net, inputs=(images,), show_table=False, show_arch=False)
+    return dict(params=int(counted['params']), macs=int(counted['flops']))
+
+
+def width_complexity(module: nn.Module, width: Width, input_size: int) -> dict[str, Any]:
+    """:func:`count` for one square image of the plain network that a slimmable backbone is at ``width``.
+
+    Args:
+        module (nn.Module): Slimmable backbone.
+        width (Width): As for :func:`us3l_mm.slim.use_width`.
+        input_size (int): Height and width of the image, in pixels.
+
+    Returns:
+        dict[str, Any]: ``width``, ``params`` and ``macs``.
+    """
+    dense = to_dense(module, width, with_statistics=False).eval()
+    return dict(width=width, **count(dense, torch.rand(1, 3, input_size, input_size)))
+
+
 def plain_costs(net: nn.Module, size: tuple[int, int], batch: int = 1) -> dict[str, int]:
     """Costs of a plain network that need no measurement.
 
@@ -116,13 +148,57 @@ def plain_costs(net: nn.Module, size: tuple[int, int], batch: int = 1) -> dict[s
         batch (int): Images at a time, for ``activation_bytes``. Defaults to 1.
 
     Returns:
-        dict[str, int]: ``params``; ``macs`` of one image, as mmengine counts them; ``activation_bytes``, see
-        :func:`activation_memory`.
+        dict[str, int]: ``params``; ``macs`` of one image; ``activation_bytes``, see :func:`activation_memory`.
     """
-    counted = get_model_complexity_info(net, (3, *size), show_table=False, show_arch=False)
-    return dict(
-        params=int(counted['params']), macs=int(counted['flops']), activation_bytes=activation_memory(net, size, batch)
-    )
+    return dict(count(net, torch.rand(1, 3, *size)), activation_bytes=activation_memory(net, size, batch))
+
+
+class _PerImage(nn.Module):
+    """What a detector runs once an image: backbone, neck and dense head."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> Any:
+        head = getattr(self.detector, 'rpn_head', None) or self.detector.bbox_head
+        return head(self.detector.extract_feat(images))
+
+
+class _PerRegion(nn.Module):
+    """What a two-stage detector runs on each region for its boxes."""
+
+    def __init__(self, roi_head: nn.Module) -> None:
+        super().__init__()
+        self.roi_head = roi_head
+
+    def forward(self, regions: Tensor) -> Any:
+        shared = self.roi_head.shared_head(regions) if self.roi_head.with_shared_head else regions
+        return self.roi_head.bbox_head(shared)
+
+
+@torch.no_grad()
+def detector_costs(detector: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
+    """Parameters and MACs of a plain detector for one image.
+
+    MACs are those of all that runs once an image and, in two-stage detectors, of the box head on as many regions as
+    are tested (``test_cfg.rpn.max_per_img``); masks of the boxes that remain are not among them.
+
+    Args:
+        detector (nn.Module): Detector of mmdet.
+        size (tuple[int, int]): Height and width of the image.
+
+    Returns:
+        dict[str, Any]: ``size``, ``params`` and ``macs``.
+    """
+    detector.eval()
+    weight = next(detector.parameters())
+    macs = count(_PerImage(detector), weight.new_zeros(1, 3, *size))['macs']
+    if hasattr(detector, 'roi_head'):
+        extractor = detector.roi_head.bbox_roi_extractor
+        regions = weight.new_zeros(1, extractor.out_channels, *extractor.roi_layers[0].output_size)
+        macs += detector.test_cfg.rpn.max_per_img * count(_PerRegion(detector.roi_head), regions)['macs']
+    return dict(size=size, params=sum(parameter.numel() for parameter in detector.parameters()), macs=macs)
 
 
 @torch.no_grad()

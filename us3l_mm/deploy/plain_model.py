@@ -238,3 +238,24 @@ def outputs(net: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """Outputs of a network for (N, 3, H, W), always as a tuple."""
     found = net(images)
     return (found,) if isinstance(found, Tensor) else tuple(found)
+
+
+def image_size(given: list[int] | None, plain: PlainModel) -> tuple[int, int]:
+    """Height and width of the images a model is traced or measured with.
+
+    Args:
+        given (list[int], optional): One number or two. Defaults to ``img_size`` of the backbone, which is then
+            fixed, or else 224.
+        plain (PlainModel): The model.
+
+    Raises:
+        ValueError: If the numbers make no size, or none is given for a detector.
+    """
+    if given is None:
+        if plain.part == 'detector':
+            raise ValueError('the image size of a detector is yours to choose: give --input HEIGHT WIDTH')
+        size = getattr(plain.model.backbone, 'img_size', 224)
+        return (size, size) if isinstance(size, int) else tuple(size)
+    if len(given) > 2 or min(given) < 1:
+        raise ValueError(f'--input takes a side, or a height and a width, in pixels, got {given}')
+    return given[0], given[-1]

@@ -1,7 +1,7 @@
 """Evaluation of networks of several widths."""
 
-from .complexity import width_complexity
 from .features import extract_features
+from .logged import last_logged
 from .width_accuracy import WidthAccuracy
 
-__all__ = ['WidthAccuracy', 'extract_features', 'width_complexity']
+__all__ = ['WidthAccuracy', 'extract_features', 'last_logged']

@@ -1,5 +1,6 @@
 """Networks of changeable width, in plain torch."""
 
+from .alignment import is_aligned, output_tensors, outputs_close
 from .batchnorm import SlimmableBatchNorm2d
 from .calibrate import batch_statistics, calibrate_bn
 from .channels import slim_channels
@@ -35,7 +36,10 @@ __all__ = [
     'check_single_width',
     'check_width',
     'dense_layers',
+    'is_aligned',
     'meta_copy',
+    'output_tensors',
+    'outputs_close',
     'parse_key',
     'parse_single_width',
     'parse_width',

@@ -1,12 +1,10 @@
-"""Arguments that several tools share."""
+"""Command-line options that several tools share."""
 
 import argparse
 import os.path as osp
 from collections.abc import Callable
 
 import torch
-
-from .plain_model import PlainModel
 
 
 def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
@@ -19,27 +17,6 @@ def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return run
-
-
-def image_size(given: list[int] | None, plain: PlainModel) -> tuple[int, int]:
-    """Height and width of the images a model is traced or measured with.
-
-    Args:
-        given (list[int], optional): One number or two. Defaults to ``img_size`` of the backbone, which is then
-            fixed, or else 224.
-        plain (PlainModel): The model.
-
-    Raises:
-        ValueError: If the numbers make no size, or none is given for a detector.
-    """
-    if given is None:
-        if plain.part == 'detector':
-            raise ValueError('the image size of a detector is yours to choose: give --input HEIGHT WIDTH')
-        size = getattr(plain.model.backbone, 'img_size', 224)
-        return (size, size) if isinstance(size, int) else tuple(size)
-    if len(given) > 2 or min(given) < 1:
-        raise ValueError(f'--input takes a side, or a height and a width, in pixels, got {given}')
-    return given[0], given[-1]
 
 
 def add_measuring(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 from us3l_mm.utils.files import write_text
+from us3l_mm.utils.tables import MISSING, markdown_table
+
+from .curves import Curve, Panel, plot_panels
 
 COLUMNS = (
     ('width', 'Width', '{:g}'),
@@ -42,7 +45,7 @@ svg {{ max-width: 100%; height: auto; }}
 
 
 def _cells(row: dict) -> list[str]:
-    return ['–' if row.get(key) is None else fmt.format(row[key]) for key, _, fmt in COLUMNS]
+    return [MISSING if row.get(key) is None else fmt.format(row[key]) for key, _, fmt in COLUMNS]
 
 
 def text_table(rows: list[dict]) -> str:
@@ -51,10 +54,7 @@ def text_table(rows: list[dict]) -> str:
     Args:
         rows (list[dict]): One dict for each width, with the keys of :data:`COLUMNS`.
     """
-    lines = [[title for _, title, _ in COLUMNS], *map(_cells, rows)]
-    lines = ['| ' + ' | '.join(line) + ' |' for line in lines]
-    lines.insert(1, '|---' * len(COLUMNS) + '|')
-    return '\n'.join(lines)
+    return markdown_table([title for _, title, _ in COLUMNS], map(_cells, rows))
 
 
 def _html_table(rows: list[dict]) -> str:
@@ -71,21 +71,22 @@ def _html_table(rows: list[dict]) -> str:
 
 def _curves(rows: list[dict]) -> str:
     """Accuracy over MACs as SVG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout='constrained')
-    for axes, (title, (ours, random)) in zip(figure.subplots(1, len(CURVES)), CURVES.items()):
-        macs = [row['macs'] / 1e6 for row in rows]
-        axes.plot(macs, [row[ours] for row in rows], 'o-', label='US3L, pretrained once')
-        axes.plot(macs, [row[random] for row in rows], 's--', color='grey', label='random initialisation')
-        for row, x in zip(rows, macs):
-            axes.annotate(f'{row["width"]:g}', (x, row[ours]), textcoords='offset points', xytext=(0, 7), ha='center')
-        axes.set(xlabel='million MACs per image', ylabel=title)
-        axes.margins(x=0.08, y=0.15)
-        axes.grid(alpha=0.3)
-        axes.legend(loc='center right')
+    macs, widths = [row['macs'] / 1e6 for row in rows], [f'{row["width"]:g}' for row in rows]
+    random = {'fmt': 's--', 'color': 'grey'}
+    panels = [
+        Panel(
+            [
+                Curve(macs, [row[ours] for row in rows], 'US3L, pretrained once', widths),
+                Curve(macs, [row[untrained] for row in rows], 'random initialisation', options=random),
+            ],
+            'MACs per image (M)',
+            title,
+            legend={'loc': 'center right'},
+        )
+        for title, (ours, untrained) in CURVES.items()
+    ]
     out = io.StringIO()
-    figure.savefig(out, format='svg')
+    plot_panels(panels, width=5).savefig(out, format='svg')
     text = out.getvalue()
     return text[text.index('<svg') :]
 

@@ -1,21 +1,21 @@
 """The table of backbones: verdicts of key nets, of nets made to fail, and the page that holds them."""
 
-import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from us3l_mm.evaluation.slimmability import check_slimmable
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d
 
-spec = importlib.util.spec_from_file_location('backbone_table', 'projects/backbone_survey/backbone_table.py')
-backbone_table = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(backbone_table)
+PROJECT = Path(__file__).parents[1]
+sys.path.insert(0, str(PROJECT))
+import backbone_table  # noqa: E402
+from slimmability import check_slimmable  # noqa: E402
 
-PAGE = Path('docs/backbones.md')
+PAGE = PROJECT / 'README.md'
 NO_CONV_CFG = ('refused', 'takes no conv_cfg')
 KEY_NETS = {
     ('mmpretrain', 'ResNet'): ('works', ''),

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from us3l_mm.slim import use_width
 
 CONFIG = 'configs/us3l/r18_1xb64-16e_digits.py'
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope='module')

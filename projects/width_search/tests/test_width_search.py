@@ -1,20 +1,18 @@
 """The search for the widths of parts."""
 
 import itertools
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from sklearn.linear_model import RidgeClassifier
 
-from us3l_mm.evaluation.width_search import (
-    cka_distance,
-    greedy_search,
-    pooled_features,
-    ridge_error,
-    separable_parts,
-)
 from us3l_mm.models import SlimmableResNet, SlimmableResNet_CIFAR
 from us3l_mm.slim import to_dense
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from width_search import cka_distance, greedy_search, pooled_features, ridge_error, separable_parts  # noqa: E402
 
 TINY = dict(stem_channels=16, base_channels=16)
 

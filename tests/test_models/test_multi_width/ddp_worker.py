@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from mmengine.logging import MessageHub
-from mmengine.model import BaseDataPreprocessor, MMDistributedDataParallel
+from mmengine.model import BaseDataPreprocessor, BaseModel, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 from torch import nn
@@ -179,6 +179,27 @@ def make_features():
     return torch.randn(IMAGES, 6, 3, 3, generator=torch.Generator().manual_seed(9), dtype=torch.float64) + 2
 
 
+class Other(BaseModel):
+    """A model of one width, with a buffer that training changes."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(4)
+        self.net = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
+
+    def forward(self, inputs, mode='tensor'):
+        return dict(loss=self.net(inputs).square().mean())
+
+
+def train_other(wrapped, rank):
+    """State of a model after two updates."""
+    optimizer = OptimWrapper(torch.optim.SGD(wrapped.parameters(), lr=0.1, momentum=0.9))
+    images = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(rank))
+    for batch in images:
+        wrapped.train_step(dict(inputs=batch), optimizer)
+    return wrapped.module.state_dict()
+
+
 def error_of(function, *args):
     try:
         function(*args)
@@ -207,6 +228,13 @@ def work(rank, world_size, folder):
             len(gathers),
             wrapped.find_unused_parameters,
         )
+    results['other model'] = [
+        train_other(MODEL_WRAPPERS.build(dict(type=kind, module=Other(), **options)), rank)
+        for kind, options in (
+            ('us3l_mm.US3LDistributedDataParallel', dict(device_ids=[0])),
+            ('MMDistributedDataParallel', dict(broadcast_buffers=False)),
+        )
+    ]
     results['uneven'] = normalise(make_features().split(UNEVEN[world_size])[rank])
     stock = MMDistributedDataParallel(make_model(*SCENARIOS['nce']))
     optimizer = OptimWrapper(torch.optim.SGD(stock.parameters(), lr=0.05))

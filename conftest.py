@@ -14,7 +14,7 @@ from mmengine.utils import ManagerMixin
 
 import us3l_mm  # noqa: F401  before anything imports mmcv.ops
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parent
 # Tiny nets are many times faster so where cores are shared, and sums have one order. Here, not in a fixture,
 # so that it holds for fixtures of a wider scope too.
 torch.set_num_threads(1)
@@ -65,13 +65,14 @@ def set_time():
 
 @pytest.fixture(scope='session')
 def run_tool():
-    """Run a script of tools/ in this process, as its command line would."""
+    """Run a script of tools/ or projects/, found by its name, in this process, as its command line would."""
 
     def run(name, *args):
+        (script,) = [path for folder in ('tools', 'projects') for path in (ROOT / folder).rglob(f'{name}.py')]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, args)])
+            patch.setattr(sys, 'argv', [str(script.relative_to(ROOT)), *map(str, args)])
             patch.chdir(ROOT)
             _forget_instances()
-            runpy.run_path(str(ROOT / 'tools' / f'{name}.py'), run_name='__main__')
+            runpy.run_path(str(script), run_name='__main__')
 
     return run
