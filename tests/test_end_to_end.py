@@ -98,11 +98,11 @@ def test_probe_of_an_uncalibrated_checkpoint_names_the_command(work_dir, run_too
 
 
 def test_missing_and_cut_off_checkpoints_are_named(calibrated, run_tool, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'epoch_5_calibrated\.pth not found; the nearest .*epoch_4_calibrated'):
+    with pytest.raises(FileNotFoundError, match=r'epoch_5_calibrated\.pth not found'):
         run_tool('linear_probe', PROBE, calibrated.with_name('epoch_5_calibrated.pth'), '--work-dir', tmp_path)
     short = tmp_path / 'short.pth'
     short.write_bytes(calibrated.read_bytes()[:5000])
-    with pytest.raises(RuntimeError, match=r'short\.pth \(5000 bytes\) is cut off'):
+    with pytest.raises(RuntimeError, match=r'cannot load checkpoint .*short\.pth \(5000 bytes\)'):
         run_tool('calibrate_bn', PRETRAIN, short)
 
 

@@ -1,8 +1,10 @@
 """What importing the package checks and provides."""
 
+import ast
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +41,60 @@ def test_types_are_found_by_scope_without_an_import():
         "assert HOOKS.get('us3l_mm.EpochSeedHook') and DATASETS.get('us3l_mm.Digits')\n"
     )
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def registered():
+    """Names in each registry, from the decorators and calls in the source."""
+    found = {}
+    for path in Path(us3l_mm.__file__).parent.rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for call in [*getattr(node, 'decorator_list', []), node]:
+                if isinstance(call, ast.Call) and getattr(call.func, 'attr', '') == 'register_module':
+                    module = next((word.value.id for word in call.keywords if word.arg == 'module'), None)
+                    if module or hasattr(node, 'name'):
+                        found.setdefault(call.func.value.id, set()).add(module or node.name)
+    return found
+
+
+NAMES = registered()
+
+
+@pytest.mark.parametrize('registry', sorted(NAMES))
+def test_every_type_is_found_in_a_process_that_imports_nothing_else(registry):
+    code = (
+        f'import us3l_mm\nfrom mmengine.registry import {registry} as root\n'
+        f'import us3l_mm.registry as ours\nregistry = ours.{registry}\n'
+        f'for name in {sorted(NAMES[registry])}:\n'
+        "    found = root.get(f'us3l_mm.{name}')\n"
+        '    assert found is not None, name\n'
+        '    places = [registry.with_mmdet[name]] if name in registry.with_mmdet else registry._locations\n'
+        "    places += ['us3l_mm.slim'] * (registry.name == 'model')  # layers, which us3l_mm.models registers\n"
+        "    assert any(f'{found.__module__}.'.startswith(f'{place}.') for place in places), (found, places)\n"
+    )
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
+
+
+def test_registered_names_were_found():
+    assert NAMES['FUNCTIONS'] == {'seed_worker', 'take_batch'} and len(NAMES['MODELS']) > 20 and len(NAMES) == 7
+
+
+def test_pretraining_and_probing_do_without_mmdet():
+    code = (
+        'import sys\nsys.modules["mmdet"] = None\n'
+        'import us3l_mm.models, us3l_mm.datasets, us3l_mm.engine, us3l_mm.evaluation, us3l_mm.visualization\n'
+        'from mmengine.registry import MODELS, init_default_scope\n'
+        'from us3l_mm.config import load_config\n'
+        'from us3l_mm.deploy.plain_model import plain_model\n'
+        "init_default_scope('mmpretrain')\n"
+        'for path in sys.argv[1:]:\n'
+        '    MODELS.build(load_config(path).model)\n'
+        'plain_model(sys.argv[1], width=0.5)\n'
+        'try:\n'
+        "    MODELS.get('us3l_mm.SlimmableDetector')\n"
+        'except ImportError as error:\n'
+        "    assert 'SlimmableDetector needs mmdet' in str(error) and 'pip install mmdet' in str(error), error\n"
+        'else:\n'
+        "    raise AssertionError('found a detector without mmdet')\n"
+    )
+    configs = ['configs/us3l/r18_1xb64-16e_digits.py', 'configs/linear/r18_1xb128-20e_digits.py']
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *configs], check=True)

@@ -5,6 +5,7 @@ import pickle
 import re
 import runpy
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +20,8 @@ CONFIG = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
 
 def tool(monkeypatch, name, *arguments):
     monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
-    runpy.run_path(f'tools/{name}', run_name='__main__')
+    (script,) = Path('tools').rglob(name)
+    runpy.run_path(str(script), run_name='__main__')
 
 
 def metrics(work_dir):

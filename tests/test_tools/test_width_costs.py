@@ -152,7 +152,7 @@ def test_widths_that_cannot_be_chosen_are_refused(run_tool, folder, name, config
         ([], 'give a budget: --max-macs, --max-params, --max-latency-ms'),
         (['--max-macs', '1GB'], 'give a number above zero'),
         (['--max-macs', '1G', '--widths', '2'], 'width must be in'),
-        (['--max-macs', '1G', '--widths', 'layer3=0.5'], 'one width for all parts is wanted here'),
+        (['--max-macs', '1G', '--widths', 'layer3=0.5'], 'needs one width for all parts'),
         (['--max-macs', '1G', '--probe', 'nothing.json'], 'nothing.json'),
         (['--max-macs', '1G', '--batch', '0'], '--batch must be at least 1, got 0'),
         (['--max-macs', '1G', '--threads', '0'], '--threads must be at least 1, got 0'),

@@ -53,24 +53,13 @@ def calibrate_bn(module: nn.Module, widths: Sequence[Width], batches: Iterable[T
             f'nothing to calibrate: {len(norms)} slimmable batch norms and widths {widths}; nets without batch norm '
             'and those with switchable batch norm are used as they are'
         )
-    device = norms[0].running_mean.device
-    count = 0
     for norm in norms:
         norm.measured.clear()
         for width in widths:
             norm.forget(width)
     try:
         with batch_statistics(module):
-            for count, batch in enumerate(batches, start=1):
-                if batch.size(0) < 2:
-                    raise ValueError(f'calibration needs at least 2 images a batch, batch {count} has {batch.size(0)}')
-                for norm in norms:
-                    norm.update_rate = 1 / count
-                for width in widths:
-                    with use_width(module, width):
-                        module(batch.to(device))
-        if not count:
-            raise ValueError('calibration got no batch of images; is the data set smaller than one batch?')
+            count = _measure(module, norms, widths, batches)
         for norm in norms:
             norm.calibrated |= norm.measured  # a norm that no batch has reached stays uncalibrated
     except BaseException:
@@ -81,4 +70,23 @@ def calibrate_bn(module: nn.Module, widths: Sequence[Width], batches: Iterable[T
     finally:
         for norm in norms:
             norm.update_rate = None
+    return count
+
+
+def _measure(
+    module: nn.Module, norms: Sequence[SlimmableBatchNorm2d], widths: Sequence[Width], batches: Iterable[Tensor]
+) -> int:
+    """Average the statistics of ``norms`` over batches; return how many there were."""
+    device = norms[0].running_mean.device
+    count = 0
+    for count, batch in enumerate(batches, start=1):
+        if batch.size(0) < 2:
+            raise ValueError(f'calibration needs at least 2 images a batch, batch {count} has {batch.size(0)}')
+        for norm in norms:
+            norm.update_rate = 1 / count
+        for width in widths:
+            with use_width(module, width):
+                module(batch.to(device))
+    if not count:
+        raise ValueError('calibration got no batch of images; is the data set smaller than one batch?')
     return count

@@ -179,11 +179,6 @@ def trace_channels(module: nn.Module, width: Width, example_input: Tensor | None
             numbers of channels.
     """
     width = check_width(width)
-    label = width_label(width)
-    if isinstance(width, Mapping):
-        hint = 'outputs that are added, as in a residual sum, need one width'
-    else:
-        hint = 'see docs/backbones.md for networks that cannot be slimmed'
     example_input = (_example_input(module) if example_input is None else example_input).to('meta')
     seen: dict[str, set[int]] = defaultdict(set)
     ghost = meta_copy(module)
@@ -200,14 +195,23 @@ def trace_channels(module: nn.Module, width: Width, example_input: Tensor | None
         try:
             output = ghost(example_input)
         except Exception as error:  # whatever a stock network raises where it expects its full channels
-            raise ValueError(
-                f'{type(module).__name__} cannot run at width {label} on an input of {tuple(example_input.shape)}: '
-                f'{error}; {hint}'
-            ) from error
+            raise _cannot_run(module, width, example_input, error) from error
     unclear = {name: sorted(seen[name]) for name in layers if len(seen[name]) != 1}
     if unclear:
         raise ValueError(
-            f'cannot tell the input channels of these layers at width {label} '
+            f'cannot tell the input channels of these layers at width {width_label(width)} '
             f'(none: not reached by the example input; several: run with different ones): {unclear}'
         )
     return {name: seen[name].pop() for name in layers}, output
+
+
+def _cannot_run(module: nn.Module, width: Width, example_input: Tensor, error: Exception) -> ValueError:
+    """Error that names the network, the width and what usually helps."""
+    if isinstance(width, Mapping):
+        hint = 'outputs that are added, as in a residual sum, need one width'
+    else:
+        hint = 'see docs/backbones.md for networks that cannot be slimmed'
+    return ValueError(
+        f'{type(module).__name__} cannot run at width {width_label(width)} on an input of '
+        f'{tuple(example_input.shape)}: {error}; {hint}'
+    )

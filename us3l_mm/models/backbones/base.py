@@ -151,16 +151,20 @@ class SlimmableBackboneMixin:
         unexpected = len(given) - len(ours)
         ours = self._slice(ours) if is_full else self._with_statistics(ours)
         state_dict.update({prefix + name: tensor for name, tensor in ours.items()})
-        loaded = len(shapes.keys() & given.keys())
+        self._log_loaded(len(shapes.keys() & given.keys()), len(shapes), unexpected, sliced)
+
+    def _log_loaded(self, loaded: int, count: int, unexpected: int, sliced: list[str]) -> None:
+        """Say how much of a checkpoint was taken, and what was sliced."""
+        width = width_label(self.width)
         print_log(
-            f'{type(self).__name__} at width {width_label(self.width)}: {loaded} of {len(shapes)} tensors loaded, '
-            f'{len(sliced)} of them sliced; {len(shapes) - loaded} missing, {unexpected} unexpected',
+            f'{type(self).__name__} at width {width}: {loaded} of {count} tensors loaded, {len(sliced)} of them '
+            f'sliced; {count - loaded} missing, {unexpected} unexpected',
             'current',
         )
         if sliced:
             parts = Counter(name.split('.')[0] for name in sliced)
-            what = f'sliced {len(sliced)} of {len(shapes)} tensors to width {width_label(self.width)}: '
-            print_log(what + ', '.join(f'{part} ({count})' for part, count in parts.items()), 'current')
+            what = f'sliced {len(sliced)} of {count} tensors to width {width}: '
+            print_log(what + ', '.join(f'{part} ({number})' for part, number in parts.items()), 'current')
             print_log(what + ', '.join(sliced), 'current', logging.DEBUG)
 
     def _slice(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

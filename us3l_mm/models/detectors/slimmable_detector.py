@@ -124,6 +124,7 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
         Raises:
             RuntimeError: If ``with_statistics`` and the width is not calibrated.
         """
+        of_backbone = _of_backbone(check_width(width))
         part = self.slimmable_part()
         channels, features = trace_channels(part, width)
         layers = dense_layers(part, width, channels, with_statistics)
@@ -133,8 +134,8 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
             layers |= dense_layers(head, 1.0, trace_channels(head, 1.0, features[0])[0], with_statistics)
         plain = copy.deepcopy(self, layers)
         plain.__class__ = type(self).__bases__[1]
-        plain.backbone.width = _of_backbone(check_width(width))
-        plain.backbone.out_channels = self.backbone.channels_at(plain.backbone.width)
+        plain.backbone.width = of_backbone
+        plain.backbone.out_channels = self.backbone.channels_at(of_backbone)
         if self.with_neck:
             plain.neck.out_channels = features[0].size(1)
         if narrow_head:
