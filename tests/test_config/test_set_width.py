@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from us3l_mm.config import load_config, set_width
+from us3l_mm.models import SlimmableResNet
 from us3l_mm.slim import slim_channels
 
 FULL = [16, 32, 64, 128]
@@ -234,3 +235,17 @@ def test_mismatch_at_widths_of_parts_names_both():
     cfg.model.neck.in_channels = list(FULL)
     with pytest.raises(ValueError, match=r'(?s)\[16, 32, 64, 128\] does not match.*layer2.*\[16, 16, 64, 96\]'):
         set_width(cfg)
+
+
+@pytest.mark.parametrize(
+    ('path', 'builds'),
+    [('mask-rcnn_r50_fpn_1x_coco', 1), ('mask-rcnn_r50_c4_1x_coco', 2)],  # C4: backbone, and its last stage as a head
+)
+def test_each_network_is_built_once(path, builds, monkeypatch):
+    built = []
+    build = SlimmableResNet.__init__
+    monkeypatch.setattr(
+        SlimmableResNet, '__init__', lambda self, *a, **k: (built.append(self), build(self, *a, **k))[1]
+    )
+    load_config(f'configs/det/{path}.py', width=0.5)
+    assert len(built) == builds

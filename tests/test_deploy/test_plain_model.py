@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from mmdet.models import FasterRCNN
+from mmdet.models import BaseDetector, FasterRCNN, RetinaNet
 from mmengine.registry import MODELS, init_default_scope
 
 from us3l_mm.config import load_config
 from us3l_mm.deploy.plain_model import list_widths, plain_model
 from us3l_mm.slim import SlimmableLayer, calibrate_bn, to_dense
 
+ALL_WIDTHS = 'configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
 SNET = 'configs/baselines/snet_r18_1xb64-2e_digits.py'
 VIT = 'configs/us3l/vit-tiny_1xb64-2e_digits.py'
 CUSTOM = 'configs/det/faster-rcnn_r50_fpn_voc-custom.py'
@@ -89,3 +90,16 @@ def test_two_stage_detector_for_all_widths_becomes_the_stock_one(tmp_path):
     expected = model.eval().dense(0.5).state_dict()
     assert plain.model.state_dict().keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in plain.model.state_dict().items())
+
+
+def test_export_of_a_detector_for_all_widths_builds_it_once(tmp_path, monkeypatch):
+    cfg = load_config(ALL_WIDTHS, {'model.backbone.init_cfg': None})
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    calibrate_bn(model.slimmable_part(), [0.5], [torch.randn(2, 3, 32, 32)])
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'x.pth')
+    built = []
+    build = BaseDetector.__init__
+    monkeypatch.setattr(BaseDetector, '__init__', lambda self, *a, **k: (built.append(self), build(self, *a, **k))[1])
+    plain = plain_model(ALL_WIDTHS, str(tmp_path / 'x.pth'), 0.5)
+    assert len(built) == 1 and type(plain.model) is RetinaNet
