@@ -13,7 +13,6 @@ from us3l_mm.config import set_width
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path for path in (ROOT / 'configs').glob('[!_]*/*.py') if path.parent.name != 'tables')
-OWN = [path for path in CONFIGS if path.parent.name != 'det']  # the others are named as mmdet's
 DATASETS = {
     'cifar10': 'CIFAR10',
     'cifar100': 'CIFAR100',
@@ -49,6 +48,7 @@ MODEL_TYPES = {  # by folder and method
         'usnet-distill': 'us3l_mm.SlimmableClassifier',
     },
 }
+DIGITS = {'_1xb128-20e_': 'linear', 'retinanet_': 'det', '_r18_': 'baselines', '': 'us3l'}  # by part of the name
 NAME = re.compile(
     r'(?:(?P<method>[a-z0-9-]+)_)?(?P<family>r|mbv|vit-)(?P<size>\w+?)_(?P<gpus>\d+)xb(?P<batch>\d+)'
     r'(?:-(?P<epochs>\d+)e)?(?:-(?P<variant>[a-z0-9-]+))?(?:_(?P<dataset>\w+))?'
@@ -59,6 +59,16 @@ pytestmark = pytest.mark.filterwarnings('ignore')  # tiny or absent images, sche
 
 def ids(path: Path) -> str:
     return f'{path.parent.name}/{path.stem}'
+
+
+def job(path: Path) -> str:
+    """Folder of a config; of a try on digits the folder of what it tries."""
+    if path.parent.name != 'digits':
+        return path.parent.name
+    return next(folder for part, folder in DIGITS.items() if part in path.stem)
+
+
+OWN = [path for path in CONFIGS if job(path) != 'det']  # the others are named as mmdet's
 
 
 def parts(path: Path) -> dict:
@@ -73,7 +83,7 @@ def load(path: Path) -> Config:
 
 
 def test_there_are_configs():
-    assert {path.parent.name for path in CONFIGS} >= {'us3l', 'baselines', 'linear', 'det'}
+    assert {path.parent.name for path in CONFIGS} == {'us3l', 'baselines', 'linear', 'det', 'digits'}
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=ids)
@@ -93,7 +103,7 @@ def test_model_builds(path, monkeypatch):
 @pytest.mark.parametrize('path', OWN, ids=ids)
 def test_name_says_method_and_backbone(path):
     name, model = parts(path), load(path).model
-    assert model.type == MODEL_TYPES[path.parent.name][name['method']]
+    assert model.type == MODEL_TYPES[job(path)][name['method']]
     assert model.backbone.type.removeprefix('us3l_mm.').startswith(BACKBONES[name['family']])
     if name['family'] == 'r':
         assert model.backbone.depth == int(name['size'])
@@ -113,7 +123,7 @@ def test_name_says_batch_epochs_and_dataset(path):
     pixels = cfg.model.get('data_preprocessor') or cfg.data_preprocessor
     reads_files = 'LoadImageFromFile' in str(dataset.get('pipeline'))
     assert pixels.to_rgb == reads_files  # cv2 reads BGR; CIFAR's files are RGB
-    if path.parent.name != 'linear':
+    if job(path) != 'linear':
         ends = [scheduler.get('end', scheduler.get('T_max')) for scheduler in cfg.param_scheduler]
         assert ends[-1] == cfg.train_cfg.max_epochs
 
@@ -132,7 +142,7 @@ def test_weights_are_decayed_once(path):
     cfg = load(path)
     by_optimizer = cfg.optim_wrapper.optimizer.weight_decay > 0
     by_groups = cfg.model.get('group_reg') is not None
-    assert by_optimizer + by_groups == (0 if path.parent.name == 'linear' else 1)
+    assert by_optimizer + by_groups == (0 if job(path) == 'linear' else 1)
 
 
 @pytest.mark.parametrize('path', [path for path in OWN if path.stem.startswith('us-')], ids=ids)

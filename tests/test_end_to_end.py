@@ -10,8 +10,8 @@ from mmpretrain.models import ResNet_CIFAR
 
 from us3l_mm.slim import use_width
 
-PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'
-PROBE = 'configs/linear/r18_1xb128-20e_digits.py'
+PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
+PROBE = 'configs/digits/r18_1xb128-20e_digits.py'
 TINY = [
     'train_cfg.max_epochs=4',
     'train_dataloader.batch_size=16',

@@ -31,9 +31,9 @@ from us3l_mm.evaluation import extract_features, last_logged
 from us3l_mm.slim import calibrate_bn
 from us3l_mm.visualization import text_table, write_report
 
-PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'
-PROBE = 'configs/linear/r18_1xb128-20e_digits.py'
-DETECT = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
+PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
+PROBE = 'configs/digits/r18_1xb128-20e_digits.py'
+DETECT = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 DETECT_WIDTHS = (1.0, 0.5)
 

@@ -1,6 +1,6 @@
 """Evaluate a trained model: a detector or a classifier at a width.
 
-python tools/test.py configs/det/retinanet_r18-fpn_1xb4-10e_digits.py work_dirs/.../epoch_10.pth --width 0.5
+python tools/test.py configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py work_dirs/.../epoch_10.pth --width 0.5
 python tools/test.py configs/det/slimmable-retinanet_r50_fpn_1x_coco.py CALIBRATED_CHECKPOINT --widths 1.0 0.5
 """
 

@@ -1,8 +1,8 @@
 """Train a model from a config: US3L pretraining, a linear probe or a detector at a width.
 
 python tools/train.py configs/us3l/r50_8xb256.py
-python tools/train.py configs/det/retinanet_r18-fpn_1xb4-10e_digits.py --width 0.5
-python tools/train.py configs/det/retinanet_r18-fpn_1xb4-10e_digits.py --width layer1=0.5,layer4=0.8
+python tools/train.py configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py --width 0.5
+python tools/train.py configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py --width layer1=0.5,layer4=0.8
 """
 
 import argparse

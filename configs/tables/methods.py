@@ -14,7 +14,7 @@ published_widths = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25]
 
 lengths = dict(simclr=400, simsiam=400, byol=400, seed=200, **{'seed-mse': 400, 'us-simclr': 400, 'us-simsiam': 400})
 cifar100 = {method: f'configs/baselines/{method}_r18_4xb128-{n}e_cifar100.py' for method, n in lengths.items()}
-digits = {method: f'configs/baselines/{method}_r18_1xb64-2e_digits.py' for method in lengths}
+digits = {method: f'configs/digits/{method}_r18_1xb64-2e_digits.py' for method in lengths}
 bases = {method: dict(cifar100=cifar100[method], digits=digits[method]) for method in lengths}
 bases.update({f'{method}-full': dict(cifar100=cifar100[method]) for method in lengths})  # the digits' nets are smaller
 r50 = dict(model=dict(backbone=dict(depth=50), neck=dict(in_channels=2048)))

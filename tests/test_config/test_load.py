@@ -6,11 +6,11 @@ from mmengine.config import Config
 from us3l_mm.config import load_config
 from us3l_mm.config.load import read_config
 
-ALL_WIDTHS = 'configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
-DETECTOR = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
-PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'
-SNET = 'configs/baselines/snet_r18_1xb64-2e_digits.py'
-VIT = 'configs/us3l/vit-tiny_1xb64-2e_digits.py'
+ALL_WIDTHS = 'configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
+DETECTOR = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
+PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
+SNET = 'configs/digits/snet_r18_1xb64-2e_digits.py'
+VIT = 'configs/digits/vit-tiny_1xb64-2e_digits.py'
 NORM = 'us3l_mm.SlimmableBatchNorm2d'
 
 

@@ -9,9 +9,9 @@ from us3l_mm.config import load_config
 from us3l_mm.deploy.plain_model import list_widths, plain_model
 from us3l_mm.slim import SlimmableLayer, calibrate_bn, to_dense
 
-ALL_WIDTHS = 'configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
-SNET = 'configs/baselines/snet_r18_1xb64-2e_digits.py'
-VIT = 'configs/us3l/vit-tiny_1xb64-2e_digits.py'
+ALL_WIDTHS = 'configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
+SNET = 'configs/digits/snet_r18_1xb64-2e_digits.py'
+VIT = 'configs/digits/vit-tiny_1xb64-2e_digits.py'
 CUSTOM = 'configs/det/faster-rcnn_r50_fpn_voc-custom.py'
 TWO_STAGE = 'configs/det/slimmable-faster-rcnn_r50_fpn_1x_coco.py'
 SMALL = {
@@ -20,7 +20,7 @@ SMALL = {
     'model.neck.in_channels': [16, 32, 64, 128],
     'model.roi_head.bbox_head.fc_out_channels': 16,
 }
-PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'
+PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
 
 
 def saved(config, path, change=lambda backbone: None):

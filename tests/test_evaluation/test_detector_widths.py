@@ -12,7 +12,7 @@ from us3l_mm.deploy.costs import detector_costs
 from us3l_mm.evaluation.detector_widths import evaluate_widths, widths_table
 from us3l_mm.registry import METRICS
 
-CONFIG = 'configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
+CONFIG = 'configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
 WIDTHS = (1.0, 0.5)
 
 
@@ -74,7 +74,7 @@ def test_rows_are_those_of_the_dense_detectors(trained):
 
 def test_full_width_costs_are_those_of_a_plain_detector(trained):
     runner = build_runner(*trained)
-    cfg = Config.fromfile('configs/det/retinanet_r18-fpn_1xb4-10e_digits.py')
+    cfg = Config.fromfile('configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py')
     cfg.model.backbone.init_cfg = None
     plain = detector_costs(MODELS.build(cfg.model), (64, 64))
     costs = [detector_costs(runner.model.dense(width, False), (64, 64)) for width in (1.0, 0.5)]

@@ -15,7 +15,7 @@ from mmengine.runner import CheckpointLoader
 from us3l_mm.models import SlimmableResNet_CIFAR
 from us3l_mm.slim import calibrate_bn
 
-CONFIG = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
+CONFIG = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
 
 
 def tool(monkeypatch, name, *arguments):

@@ -16,7 +16,7 @@ from us3l_mm.slim import calibrate_bn
 from us3l_mm.utils import jobs as steps
 
 ROOT = Path(__file__).parents[2]
-CONFIG = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
+CONFIG = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
 spec = importlib.util.spec_from_file_location('det_widths', ROOT / 'tools' / 'det_widths.py')
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)

@@ -13,10 +13,10 @@ from torch import nn
 from us3l_mm.config import load_config
 from us3l_mm.slim import SlimmableLayer, calibrate_bn, use_width, width_label
 
-PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'
-CLASSIFIER = 'configs/baselines/usnet_r18_1xb64-2e_digits.py'
-DETECTOR = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
-ALL_WIDTHS = 'configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
+PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
+CLASSIFIER = 'configs/digits/usnet_r18_1xb64-2e_digits.py'
+DETECTOR = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
+ALL_WIDTHS = 'configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
 PARTS = {'layer3': 0.5, 'layer4': 0.75}
 DET_PARTS = {'backbone.layer3': 0.5, 'backbone.layer4': 0.75, 'neck': 0.5}
 CONFIGS = {'pretrain': PRETRAIN, 'classifier': CLASSIFIER, 'detector': DETECTOR, 'all widths': ALL_WIDTHS}

@@ -15,11 +15,11 @@ from us3l_mm.config import load_config
 from us3l_mm.deploy import export
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableLayer, calibrate_bn, to_dense, use_width
 
-PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'
-CLASSIFIER = 'configs/baselines/usnet_r18_1xb64-2e_digits.py'
-FIXED = 'configs/baselines/supervised_r18_1xb64-2e_digits.py'
-PROBE = 'configs/linear/r18_1xb128-20e_digits.py'
-DETECTOR = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
+PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
+CLASSIFIER = 'configs/digits/usnet_r18_1xb64-2e_digits.py'
+FIXED = 'configs/digits/supervised_r18_1xb64-2e_digits.py'
+PROBE = 'configs/digits/r18_1xb128-20e_digits.py'
+DETECTOR = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
 WIDTHS = [1.0, 0.5, 0.3]
 SHORT = dict(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1))  # for speed
 R50 = dict(type='us3l_mm.SlimmableResNet', depth=50, stem_channels=32, base_channels=32, **SHORT)

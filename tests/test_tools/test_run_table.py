@@ -187,10 +187,10 @@ def test_epochs_scale_the_schedules():
 
 TINY = """
 bases = dict(
-    us3l=dict(digits='configs/us3l/r18_1xb64-16e_digits.py'),
-    byol=dict(digits='configs/baselines/byol_r18_1xb64-2e_digits.py'),
+    us3l=dict(digits='configs/digits/r18_1xb64-16e_digits.py'),
+    byol=dict(digits='configs/digits/byol_r18_1xb64-2e_digits.py'),
 )
-probes = dict(digits='configs/linear/r18_1xb128-20e_digits.py')
+probes = dict(digits='configs/digits/r18_1xb128-20e_digits.py')
 epochs = probe_epochs = {}
 title = 'A table'
 published_from = dict(data='CIFAR-100', name='somewhere', source='a page')
@@ -267,7 +267,7 @@ def test_every_case_is_pretrained_calibrated_and_probed(run, commands, tmp_path,
     assert commands.done == [(case, step) for case in 'ab' for step in STEPS]
     written = Config.fromfile(tmp_path / 'table/b/pretrain.py')
     assert written.model.distill_predictor is None
-    assert written.model.neck == Config.fromfile(ROOT / 'configs/us3l/r18_1xb64-16e_digits.py').model.neck
+    assert written.model.neck == Config.fromfile(ROOT / 'configs/digits/r18_1xb64-16e_digits.py').model.neck
     text = capsys.readouterr().out
     assert '=== case 2 of 2 (b)' in text
     assert '$ ' in text and 'tools/train.py' in text

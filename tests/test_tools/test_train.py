@@ -15,7 +15,7 @@ _spec.loader.exec_module(train)
 
 def wrapper(monkeypatch, *arguments):
     """The optimizer wrapper that a command line asks for."""
-    monkeypatch.setattr(sys, 'argv', ['train.py', str(ROOT / 'configs/us3l/r18_1xb64-16e_digits.py'), *arguments])
+    monkeypatch.setattr(sys, 'argv', ['train.py', str(ROOT / 'configs/digits/r18_1xb64-16e_digits.py'), *arguments])
     return train.config_from_args(train.parse_args()).optim_wrapper
 
 

@@ -12,9 +12,9 @@ from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.models import SlimmableResNet_CIFAR
 from us3l_mm.slim import calibrate_bn
 
-PRETRAIN = 'configs/us3l/r18_1xb64-16e_digits.py'
-DETECTOR = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
-ALL_WIDTHS = 'configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
+PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
+DETECTOR = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
+ALL_WIDTHS = 'configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
 NET = dict(depth=18, stem_channels=16, base_channels=16)
 
 

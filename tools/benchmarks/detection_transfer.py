@@ -15,7 +15,7 @@ from us3l_mm.evaluation import last_logged
 from us3l_mm.utils.jobs import alone_in, run_step
 
 ROOT = Path(__file__).parents[2]
-CONFIG = 'configs/det/retinanet_r18-fpn_1xb4-10e_digits.py'
+CONFIG = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
 
 
 def parse_args() -> argparse.Namespace:

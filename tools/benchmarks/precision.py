@@ -1,6 +1,6 @@
 """Images per second of iterations in float32 and in faster ways, and whether their losses agree.
 
-python tools/benchmarks/precision.py --config configs/us3l/r18_1xb64-16e_digits.py --side 16 --batch 64
+python tools/benchmarks/precision.py --config configs/digits/r18_1xb64-16e_digits.py --side 16 --batch 64
 python tools/benchmarks/precision.py --batch 512 --compile default --steps 200
 
 All ways take turns in one process, at three widths of the last stage. With --steps each way then trains for so long on

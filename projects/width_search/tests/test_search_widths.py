@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from us3l_mm.slim import use_width
 
-CONFIG = 'configs/us3l/r18_1xb64-16e_digits.py'
+CONFIG = 'configs/digits/r18_1xb64-16e_digits.py'
 ROOT = Path(__file__).parents[3]
 
 
@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory):
 FEW = ('--num-batches', 1, '--input', 16, '--step', 0.375)
 
 
-@pytest.mark.parametrize('labels', [(), ('--labels', 'configs/linear/r18_1xb128-20e_digits.py')])
+@pytest.mark.parametrize('labels', [(), ('--labels', 'configs/digits/r18_1xb128-20e_digits.py')])
 def test_search_meets_the_budget_step_by_step(labels, checkpoint, run_tool, tmp_path, capsys):
     out = tmp_path / 'found'
     run_tool('search_widths', CONFIG, checkpoint, '--max-macs', '5M', '--out', out, *FEW, *labels)

@@ -1,6 +1,6 @@
 """Linear evaluation of the small S-Net ResNet-18 on scikit-learn's digits at its 4 widths; nothing to calibrate.
 
-python tools/linear_probe.py configs/linear/snet_r18_1xb128-20e_digits.py CHECKPOINT
+python tools/linear_probe.py configs/digits/snet_r18_1xb128-20e_digits.py CHECKPOINT
 """
 
 _base_ = './r18_1xb128-20e_digits.py'

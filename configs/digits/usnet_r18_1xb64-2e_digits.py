@@ -1,11 +1,11 @@
-"""Supervised US-Net ResNet-18 with in-place distillation, 16 base channels, on scikit-learn's digits.
+"""Supervised US-Net ResNet-18, 16 base channels, on scikit-learn's digits.
 
-python tools/train.py configs/baselines/usnet-distill_r18_1xb64-2e_digits.py
+python tools/train.py configs/digits/usnet_r18_1xb64-2e_digits.py
 """
 
 _base_ = ['../_base_/models/us_supervised.py', '../_base_/digits_supervised_2e.py']
 
-model = dict(**_base_.net, eval_widths=[1.0, 0.75, 0.5, 0.25], distill=True)
+model = dict(**_base_.net, eval_widths=[1.0, 0.75, 0.5, 0.25])
 test_evaluator = dict(topk=(1,))
 # No evaluation while it trains: its batch norms have no statistics before they are calibrated.
 val_dataloader = None

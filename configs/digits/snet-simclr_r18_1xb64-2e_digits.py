@@ -1,6 +1,6 @@
 """S-Net with SimCLR, ResNet-18 of 16 base channels on scikit-learn's digits.
 
-python tools/train.py configs/baselines/snet-simclr_r18_1xb64-2e_digits.py
+python tools/train.py configs/digits/snet-simclr_r18_1xb64-2e_digits.py
 """
 
 _base_ = ['../_base_/models/snet_simclr.py', '../_base_/digits_2e.py']

@@ -1,6 +1,6 @@
 """Supervised S-Net ResNet-18 with in-place distillation, 16 base channels, on scikit-learn's digits.
 
-python tools/train.py configs/baselines/snet-distill_r18_1xb64-2e_digits.py
+python tools/train.py configs/digits/snet-distill_r18_1xb64-2e_digits.py
 """
 
 _base_ = ['../_base_/models/snet_supervised.py', '../_base_/digits_supervised_2e.py']

@@ -1,10 +1,10 @@
 """RetinaNet for all widths at once on digits in photographs; fits a laptop.
 
 python tools/dataset_converters/make_digit_scenes.py data/digit_scenes
-python tools/train.py configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py \
+python tools/train.py configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py \
     --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT_OF_THE_PRETRAINING
-python tools/calibrate_bn.py configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py CHECKPOINT
-python tools/test.py configs/det/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py CALIBRATED_CHECKPOINT \
+python tools/calibrate_bn.py configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py CHECKPOINT
+python tools/test.py configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py CALIBRATED_CHECKPOINT \
     --widths 1.0 0.75 0.5 0.25
 From random weights: --cfg-options model.backbone.init_cfg=None
 

@@ -1,6 +1,6 @@
 """US3L with the MSE base (BYOL), ResNet-18 of 16 base channels on scikit-learn's digits.
 
-python tools/train.py configs/us3l/r18_1xb64-16e-mse_digits.py
+python tools/train.py configs/digits/r18_1xb64-16e-mse_digits.py
 """
 
 _base_ = ['../_base_/models/us3l_mse.py', '../_base_/datasets/digits_us3l.py', '../_base_/default_runtime.py']

@@ -1,6 +1,6 @@
 """US3L MobileNetV2 of a quarter of the channels on scikit-learn's digits.
 
-python tools/train.py configs/us3l/mbv2_1xb64-2e_digits.py
+python tools/train.py configs/digits/mbv2_1xb64-2e_digits.py
 Result: not run yet.
 """
 

@@ -1,6 +1,6 @@
 """US3L ViT-Tiny on scikit-learn's digits, in 4 patches of 8 pixels.
 
-python tools/train.py configs/us3l/vit-tiny_1xb64-2e_digits.py
+python tools/train.py configs/digits/vit-tiny_1xb64-2e_digits.py
 Result: not run yet.
 """
 

@@ -1,7 +1,7 @@
 """SEED-MSE, ResNet-18 of 16 base channels on scikit-learn's digits, taught by a full-width BYOL network.
 
-python tools/train.py configs/baselines/byol_r18_1xb64-2e_digits.py    # the teacher
-python tools/train.py configs/baselines/seed-mse_r18_1xb64-2e_digits.py --width 0.5
+python tools/train.py configs/digits/byol_r18_1xb64-2e_digits.py    # the teacher
+python tools/train.py configs/digits/seed-mse_r18_1xb64-2e_digits.py --width 0.5
 """
 
 _base_ = ['../_base_/models/seed_mse.py', '../_base_/digits_2e.py']
