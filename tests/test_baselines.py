@@ -17,7 +17,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
-from us3l_mm.config import load_config, set_width
+from us3l_mm.config import load_config, read_config, set_width
 
 BASELINES, DIGITS = (Path(__file__).parents[1] / 'configs' / name for name in ('baselines', 'digits'))
 METHODS = sorted(path.stem.split('_')[0] for path in DIGITS.glob('*_r18_1xb64-2e_digits.py'))
@@ -33,7 +33,7 @@ def build(method, width=None, **options):
     """Model of a digits config in float64 with small heads, whose every parameter is random."""
     init_default_scope('mmpretrain')
     torch.manual_seed(3)
-    cfg = Config.fromfile(digits_config(method))
+    cfg = read_config(digits_config(method))
     cfg.model.neck.hid_channels = 24
     cfg.model.merge(options)
     model = MODELS.build(set_width(cfg, width).model).double().train()
@@ -176,7 +176,7 @@ def test_mocov2_queue_takes_the_keys():
 
 def test_simclr_on_several_gpus_has_the_gradient_of_the_joint_batch(monkeypatch):
     """mmpretrain's gradient is 1 / GPUs of it, after DDP's mean: the CIFAR-100 config weights the loss by GPUs."""
-    cfg = Config.fromfile(BASELINES / 'simclr_r18_4xb128-400e_cifar100.py')
+    cfg = read_config(BASELINES / 'simclr_r18_4xb128-400e_cifar100.py')
     assert cfg.model.head.loss.loss_weight == cfg.auto_scale_lr.base_batch_size / cfg.train_dataloader.batch_size
 
     gpus = 2

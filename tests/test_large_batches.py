@@ -4,18 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
+
+from us3l_mm.config import read_config
 
 ROOT = Path(__file__).parents[1]
 LARS = ROOT / 'configs/us3l/r50_32xb128-lars.py'
 
 
 def lars_model():
-    cfg = Config.fromfile(LARS)
+    cfg = read_config(LARS)
     init_default_scope(cfg.default_scope)
     small = dict(in_channels=64, hid_channels=16, out_channels=8)
     cfg.model.backbone.update(stem_channels=8, base_channels=2)

@@ -61,7 +61,6 @@ def run(work_dir, workers, update, hooks=(), resume=False, seed=0):
             default_hooks=dict(checkpoint=dict(interval=2)),
             model=dict(
                 update=update,
-                data_preprocessor=dict(mean=[80.0] * 3, std=[90.0] * 3, to_rgb=False),
                 backbone=dict(
                     stem_channels=16, base_channels=16, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,)
                 ),

@@ -25,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.config import read_config
 from us3l_mm.datasets import Digits
 from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.evaluation import extract_features, last_logged
@@ -96,7 +97,7 @@ def main() -> None:
         seconds[name] = round(time.time() - start - sum(seconds.values()), 1)
 
     say('1/5  Pretrain US3L on 1,442 digits, without labels')
-    cfg = Config.fromfile(PRETRAIN)
+    cfg = read_config(PRETRAIN)
     checkpoint = out / 'pretrain' / f'epoch_{cfg.train_cfg.max_epochs}.pth'
     if not checkpoint.exists():
         run('tools/train.py', PRETRAIN, '--work-dir', str(out / 'pretrain'), '--resume')
@@ -112,7 +113,7 @@ def main() -> None:
     init_default_scope('mmpretrain')
     model = MODELS.build(cfg.model)
     load_checkpoint(model, str(calibrated), map_location='cpu', strict=True)
-    probe_cfg = Config.fromfile(PROBE)
+    probe_cfg = read_config(PROBE)
     ours, random = probe(model.backbone, probe_cfg), probe(random_backbone(cfg), probe_cfg)
     rows = [
         {

@@ -18,7 +18,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.utils import get_git_hash
 
-from us3l_mm.config import set_width
+from us3l_mm.config import read_config, set_width
 from us3l_mm.slim import check_width
 from us3l_mm.utils.files import write_text
 from us3l_mm.utils.jobs import StepFailed, last_checkpoint, run_step, run_unfinished
@@ -91,7 +91,7 @@ def case_configs(
     table: Config, case: ConfigDict, args: argparse.Namespace, width: float | None = None
 ) -> dict[str, Config]:
     """Whole configs of a case, ``pretrain`` and ``probe``; with a width, those of a plain net of that width."""
-    cfg = Config.fromfile(ROOT / table.bases[case.base][args.dataset])
+    cfg = read_config(ROOT / table.bases[case.base][args.dataset])
     cfg.merge_from_dict(case.get('changes', {}))
     epochs = args.epochs or table.epochs.get(args.dataset, cfg.train_cfg.max_epochs)
     set_epochs(cfg, case.get('longer', 1) * epochs)
@@ -102,7 +102,7 @@ def case_configs(
     cfg.run_table = dict(gpus=args.gpus)  # so that it counts as a setting
     cfg.merge_from_dict(args.cfg_options or {})
 
-    probe = Config.fromfile(ROOT / table.probes[args.dataset])
+    probe = read_config(ROOT / table.probes[args.dataset])
     set_epochs(probe, args.probe_epochs or table.probe_epochs.get(args.dataset, probe.train_cfg.max_epochs))
     if args.widths:
         probe.model.widths = [check_width(width) for width in args.widths]

@@ -12,7 +12,6 @@ train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=64)
 default_hooks = dict(logger=dict(interval=22))
 net = dict(
-    data_preprocessor=dict(mean=[80.0] * 3, std=[90.0] * 3, to_rgb=False),
     backbone=dict(stem_channels=16, base_channels=16),
     neck=dict(in_channels=128, hid_channels=256, out_channels=128),
 )

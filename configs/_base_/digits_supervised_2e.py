@@ -12,7 +12,7 @@ test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=64)
 default_hooks = dict(logger=dict(interval=22))
 net = dict(
-    data_preprocessor=dict(num_classes=10, mean=[80.0] * 3, std=[90.0] * 3, to_rgb=False),
+    data_preprocessor=dict(num_classes=10),
     backbone=dict(stem_channels=16, base_channels=16),
     head=dict(num_classes=10, in_channels=128),
 )

@@ -13,7 +13,6 @@ _base_ = [
 
 max_epochs = 100
 model = dict(
-    data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True),
     backbone=dict(_delete_=True, type='us3l_mm.SlimmableResNet', depth=50, width=1.0, zero_init_residual=False),
     neck=dict(in_channels=2048),
 )

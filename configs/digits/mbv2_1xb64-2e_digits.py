@@ -7,7 +7,6 @@ Result: not run yet.
 _base_ = ['../_base_/models/us3l_nce.py', '../_base_/digits_2e.py']
 
 model = dict(
-    data_preprocessor=_base_.net.data_preprocessor,
     backbone=dict(_delete_=True, type='us3l_mm.SlimmableMobileNetV2_CIFAR', widen_factor=0.25),
     neck=dict(in_channels=1280, hid_channels=256, out_channels=128),
     distill_predictor=dict(in_channels=128, hid_channels=256, out_channels=128),

@@ -12,7 +12,6 @@ _base_ = [
 
 model = dict(
     widths=[1.0, 0.75, 0.5, 0.25],
-    data_preprocessor=dict(mean=[80.0] * 3, std=[90.0] * 3, to_rgb=False),
     backbone=dict(stem_channels=16, base_channels=16),
     head=dict(num_classes=10),
 )

@@ -8,7 +8,6 @@ _base_ = ['../_base_/models/us3l_mse.py', '../_base_/datasets/digits_us3l.py', '
 max_epochs = 16
 small_predictor = dict(in_channels=256, hid_channels=256, out_channels=256)
 model = dict(
-    data_preprocessor=dict(mean=[80.0] * 3, std=[90.0] * 3, to_rgb=False),
     backbone=dict(type='us3l_mm.SlimmableResNet_CIFAR', depth=18, stem_channels=16, base_channels=16),
     neck=dict(in_channels=128, hid_channels=256, out_channels=256),
     head=dict(predictor=small_predictor),

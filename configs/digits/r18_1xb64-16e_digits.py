@@ -7,7 +7,6 @@ _base_ = ['../_base_/models/us3l_nce.py', '../_base_/datasets/digits_us3l.py', '
 
 max_epochs = 16
 model = dict(
-    data_preprocessor=dict(mean=[80.0] * 3, std=[90.0] * 3, to_rgb=False),
     backbone=dict(stem_channels=16, base_channels=16),
     neck=dict(in_channels=128, hid_channels=256, out_channels=128),
     distill_predictor=dict(in_channels=128, hid_channels=256, out_channels=128),

@@ -15,7 +15,7 @@ default_scope = 'mmdet'
 max_epochs = 10
 model = dict(
     type='RetinaNet',
-    data_preprocessor=dict(type='DetDataPreprocessor', mean=[80.0] * 3, std=[90.0] * 3, bgr_to_rgb=False),
+    data_preprocessor=dict(type='DetDataPreprocessor'),
     backbone=dict(
         type='us3l_mm.SlimmableResNet_CIFAR',
         depth=18,

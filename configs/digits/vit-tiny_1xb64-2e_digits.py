@@ -8,7 +8,6 @@ _base_ = ['../_base_/models/us3l_vit.py', '../_base_/digits_2e.py']
 
 sizes = dict(in_channels=128, hid_channels=256, out_channels=128)
 model = dict(
-    data_preprocessor=_base_.net.data_preprocessor,
     backbone=dict(patch_size=8, img_size=16),
     neck=dict(hid_channels=256, out_channels=128),
     head=dict(predictor=sizes),

@@ -11,7 +11,8 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(head=dict(num_classes=10), data_preprocessor=dict(to_rgb=False))  # CIFAR's images are RGB
+data_preprocessor = dict(to_rgb=False)  # CIFAR's images are RGB
+model = dict(head=dict(num_classes=10))
 cifar = dict(type='CIFAR10', download=False, data_root='data/cifar10')
 train_dataloader = dict(dataset=dict(**cifar, split='train', pipeline=_base_.train_dataloader.dataset.pipeline[1:]))
 val_dataloader = dict(dataset=dict(**cifar, split='test', pipeline=_base_.val_dataloader.dataset.pipeline[1:]))

@@ -12,11 +12,6 @@ _base_ = [
 ]
 
 model = dict(
-    data_preprocessor=dict(
-        mean=[0.4914 * 255, 0.4822 * 255, 0.4465 * 255],
-        std=[0.2023 * 255, 0.1994 * 255, 0.2010 * 255],
-        to_rgb=False,  # CIFAR's images are RGB
-    ),
     backbone=dict(type='us3l_mm.SlimmableResNet_CIFAR', depth=18),
     neck=dict(in_channels=512),
     group_reg=dict(coefficient=0.5 * 5e-4),

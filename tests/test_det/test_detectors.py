@@ -3,10 +3,9 @@
 import pytest
 import torch
 from mmdet.testing import demo_mm_inputs
-from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from us3l_mm.config import set_width
+from us3l_mm.config import read_config, set_width
 from us3l_mm.models import SlimmableResNet_CIFAR
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d, calibrate_bn, use_width
 
@@ -34,7 +33,7 @@ def pretrained(tmp_path):
 
 
 def build(width, checkpoint=None):
-    cfg = Config.fromfile(CONFIG)
+    cfg = read_config(CONFIG)
     cfg.model.backbone.init_cfg.checkpoint = checkpoint
     if checkpoint is None:
         cfg.model.backbone.init_cfg = None
@@ -98,7 +97,7 @@ def test_predictions_are_boxes_inside_the_image(width):
 
 
 def test_neck_of_another_width_is_refused():
-    cfg = Config.fromfile(CONFIG)
+    cfg = read_config(CONFIG)
     cfg.model.backbone.width = 0.5
     with pytest.raises(ValueError, match=r'in_channels=\[64, 128\] does not match .*\[32, 64\]'):
         set_width(cfg)
@@ -106,7 +105,7 @@ def test_neck_of_another_width_is_refused():
 
 @pytest.mark.parametrize('width', [1.0, 0.3])
 def test_mask_rcnn_of_the_coco_config_trains_all_of_the_backbone(width):
-    cfg = Config.fromfile('configs/det/mask-rcnn_r50_fpn_1x_coco.py')
+    cfg = read_config('configs/det/mask-rcnn_r50_fpn_1x_coco.py')
     set_width(cfg, width)
     assert cfg.model.neck.in_channels == {1.0: [256, 512, 1024, 2048], 0.3: [80, 152, 304, 616]}[width]
     cfg.model.backbone.init_cfg = None

@@ -6,10 +6,9 @@ import pytest
 import torch
 import torchvision
 from mmdet.testing import demo_mm_inputs
-from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from us3l_mm.config import set_width
+from us3l_mm.config import read_config, set_width
 from us3l_mm.models import SlimmableResLayer, SlimmableResNet
 from us3l_mm.slim import calibrate_bn, to_dense, use_width
 
@@ -135,7 +134,7 @@ def test_supervised_checkpoints_load_at_full_width(save, prefix):
 def test_c4_detector_of_a_config_trains_backbone_and_shared_head(net, save, width):
     """The config for Pascal VOC with a narrow net, all of its layers."""
     checkpoint = save(net.state_dict(), 'backbone.')
-    cfg = Config.fromfile('configs/det/faster-rcnn_r50_c4_24k_voc0712.py')
+    cfg = read_config('configs/det/faster-rcnn_r50_c4_24k_voc0712.py')
     cfg.model.backbone.update(TINY)
     cfg.model.backbone.init_cfg.checkpoint = checkpoint
     cfg.model.roi_head.shared_head.update(TINY)

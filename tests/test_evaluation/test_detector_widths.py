@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader, Runner
 
-from us3l_mm.config import load_config
+from us3l_mm.config import load_config, read_config
 from us3l_mm.deploy.costs import detector_costs
 from us3l_mm.evaluation.detector_widths import evaluate_widths, widths_table
 from us3l_mm.registry import METRICS
@@ -74,7 +73,7 @@ def test_rows_are_those_of_the_dense_detectors(trained):
 
 def test_full_width_costs_are_those_of_a_plain_detector(trained):
     runner = build_runner(*trained)
-    cfg = Config.fromfile('configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py')
+    cfg = read_config('configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py')
     cfg.model.backbone.init_cfg = None
     plain = detector_costs(MODELS.build(cfg.model), (64, 64))
     costs = [detector_costs(runner.model.dense(width, False), (64, 64)) for width in (1.0, 0.5)]

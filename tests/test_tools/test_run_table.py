@@ -12,7 +12,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from us3l_mm.utils import jobs as steps
+from us3l_mm.config import read_config
+from us3l_mm.utils import jobs
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location('run_table', ROOT / 'tools' / 'run_table.py')
@@ -161,7 +162,7 @@ def test_methods_table_runs_on_digits_too(case, mmpretrain_scope):
 def test_cases_of_the_epochs_table_are_the_configs_of_that_length(backbone, epochs):
     ours = configs('epochs', f'{backbone[:3]}-{epochs}', dataset='cifar100')['pretrain']
     path = f'configs/us3l/{backbone}-{epochs}e_cifar100.py'
-    written = Config.fromfile(ROOT / path)
+    written = read_config(ROOT / path)
     for key in ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader', 'custom_hooks'):
         assert ours[key] == written[key], key
 
@@ -242,7 +243,7 @@ def save_checkpoint(folder, epoch):
 @pytest.fixture
 def commands(monkeypatch):
     found = Commands()
-    monkeypatch.setattr(steps, 'subprocess', SimpleNamespace(run=found))
+    monkeypatch.setattr(jobs, 'subprocess', SimpleNamespace(run=found))
     return found
 
 
@@ -419,7 +420,7 @@ def test_two_cases_for_real(run, run_tool, tmp_path, monkeypatch):
         run_tool(Path(command[1]).stem, *command[2:])
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(steps, 'subprocess', SimpleNamespace(run=in_this_process))
+    monkeypatch.setattr(jobs, 'subprocess', SimpleNamespace(run=in_this_process))
     few = 'train_dataloader.dataset.per_class=2'
     shorter = ['--epochs', 1, '--probe-epochs', 1, '--widths', 1, 0.5]
     small = [few, 'train_dataloader.batch_size=10', 'train_dataloader.num_workers=0']

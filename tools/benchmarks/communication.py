@@ -9,10 +9,10 @@ of S bytes of each GPU (P - 1) S.
 import argparse
 import json
 
-from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.config import read_config
 from us3l_mm.models import US3L
 from us3l_mm.slim import SlimmableBatchNorm2d, trace_channels
 
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument('--batch', type=int, help='images of a GPU; those of the config if not given')
     parser.add_argument('--out', help='JSON file to write')
     args = parser.parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     init_default_scope(cfg.default_scope)
     model, batch = MODELS.build(cfg.model), args.batch or cfg.train_dataloader.batch_size
     parts = parts_of(model)

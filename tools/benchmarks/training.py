@@ -3,13 +3,14 @@
 import argparse
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
 import us3l_mm  # noqa: F401  before anything of mmcv.ops
+from us3l_mm.config import read_config
 from us3l_mm.models import US3L
 
 WIDTHS = (1.0, 0.6, 0.25)  # one draw of the last stage, for both sides of a comparison
@@ -25,8 +26,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 
 def build_model(args: argparse.Namespace, **changes) -> US3L:
     """Model of the config with entries of it changed, in training mode; the same weights at each call."""
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     torch.manual_seed(0)
     preprocessor = dict(type='mmengine.BaseDataPreprocessor')  # views are given normalised

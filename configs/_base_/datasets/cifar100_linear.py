@@ -1,5 +1,7 @@
 """CIFAR-100 with labels, for linear evaluation: crop and flip; test images resized to 36 and cropped to 32."""
 
+_base_ = './cifar_pixels.py'
+
 input_size = 32
 train_dataloader = dict(
     batch_size=512,

@@ -1,5 +1,7 @@
 """Two views of CIFAR-100 as in the paper: crop, flip, colour jitter, grey; no blur."""
 
+_base_ = './cifar_pixels.py'
+
 view = [
     dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.2, 1.0), backend='cv2'),
     dict(type='RandomFlip', prob=0.5),

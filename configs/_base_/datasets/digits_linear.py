@@ -1,5 +1,7 @@
 """Scikit-learn's digits with labels at 16 x 16 pixels, for linear evaluation."""
 
+_base_ = './digits_pixels.py'
+
 input_size = 16
 pipeline = [dict(type='Resize', scale=input_size, interpolation='bicubic'), dict(type='PackInputs')]
 train_dataloader = dict(

@@ -1,5 +1,7 @@
 """Two views of scikit-learn's digits at 16 x 16 pixels: mild affine maps, brightness and contrast."""
 
+_base_ = './digits_pixels.py'
+
 view = [
     dict(type='Resize', scale=16, interpolation='bicubic'),
     dict(type='NumpyToPIL'),

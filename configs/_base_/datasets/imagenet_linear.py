@@ -1,5 +1,7 @@
 """ImageNet with labels at 224 pixels, for linear evaluation: crop and flip; test images cut from the centre."""
 
+_base_ = './imagenet_pixels.py'
+
 input_size = 224
 train_dataloader = dict(
     batch_size=256,

@@ -1,5 +1,7 @@
 """Two views of ImageNet at 224 pixels: crop, flip, colour jitter, grey, blur. Labels are not read."""
 
+_base_ = './imagenet_pixels.py'
+
 view = [
     dict(type='RandomResizedCrop', scale=224, crop_ratio_range=(0.2, 1.0), backend='pillow'),
     dict(type='RandomFlip', prob=0.5),

@@ -3,11 +3,6 @@
 model = dict(
     type='us3l_mm.LinearProbe',
     widths=[1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25],
-    data_preprocessor=dict(
-        mean=[0.4914 * 255, 0.4822 * 255, 0.4465 * 255],
-        std=[0.2023 * 255, 0.1994 * 255, 0.2010 * 255],
-        to_rgb=False,  # CIFAR's images are RGB
-    ),
     backbone=dict(type='us3l_mm.SlimmableResNet_CIFAR', depth=18),
     head=dict(type='LinearClsHead', num_classes=100),
 )

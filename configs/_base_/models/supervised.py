@@ -4,7 +4,7 @@ _base_ = './r18_cifar.py'
 
 model = dict(
     type='ImageClassifier',
-    data_preprocessor=dict(type='ClsDataPreprocessor', num_classes=100),
+    data_preprocessor=dict(num_classes=100),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=100, in_channels=512, loss=dict(type='CrossEntropyLoss')),
 )

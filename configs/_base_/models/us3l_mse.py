@@ -14,9 +14,6 @@ predictor = dict(
 )
 model = dict(
     type='us3l_mm.US3L',
-    data_preprocessor=dict(
-        type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
-    ),
     backbone=dict(type='us3l_mm.SlimmableResNet', depth=50, zero_init_residual=False),
     neck=dict(
         type='us3l_mm.SlimmableNonLinearNeck',

@@ -2,12 +2,6 @@
 
 model = dict(
     type='us3l_mm.US3L',
-    data_preprocessor=dict(
-        type='SelfSupDataPreprocessor',
-        mean=[0.4914 * 255, 0.4822 * 255, 0.4465 * 255],
-        std=[0.2023 * 255, 0.1994 * 255, 0.2010 * 255],
-        to_rgb=False,  # CIFAR's images are RGB
-    ),
     backbone=dict(type='us3l_mm.SlimmableResNet_CIFAR', depth=18, zero_init_residual=False),
     neck=dict(
         type='us3l_mm.SlimmableNonLinearNeck',

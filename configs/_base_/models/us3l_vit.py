@@ -14,12 +14,6 @@ predictor = dict(
 )
 model = dict(
     type='us3l_mm.US3L',
-    data_preprocessor=dict(
-        type='SelfSupDataPreprocessor',
-        mean=[0.4914 * 255, 0.4822 * 255, 0.4465 * 255],
-        std=[0.2023 * 255, 0.1994 * 255, 0.2010 * 255],
-        to_rgb=False,  # CIFAR's images are RGB
-    ),
     backbone=dict(type='us3l_mm.SlimmableVisionTransformer', arch='tiny', img_size=224, stop_grad_conv1=True),
     neck=dict(
         type='us3l_mm.SlimmableNonLinearNeck',

@@ -3,11 +3,6 @@
 _base_ = './us3l_mse.py'
 
 model = dict(
-    data_preprocessor=dict(
-        mean=[0.4914 * 255, 0.4822 * 255, 0.4465 * 255],
-        std=[0.2023 * 255, 0.1994 * 255, 0.2010 * 255],
-        to_rgb=False,  # CIFAR's images are RGB
-    ),
     backbone=dict(_delete_=True, type='us3l_mm.SlimmableResNet_CIFAR', depth=18, zero_init_residual=False),
     neck=dict(in_channels=512),
     distill_predictor=None,

@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from us3l_mm.config import read_config
 from us3l_mm.slim import use_width
 
 CONFIG = 'configs/digits/r18_1xb64-16e_digits.py'
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 def checkpoint(tmp_path_factory):
     init_default_scope('mmpretrain')
     torch.manual_seed(0)
-    model = MODELS.build(Config.fromfile(ROOT / CONFIG).model)
+    model = MODELS.build(read_config(ROOT / CONFIG).model)
     model.init_weights()
     path = tmp_path_factory.mktemp('pretrained') / 'model.pth'
     torch.save(dict(state_dict=model.state_dict(), meta={}), path)
@@ -51,7 +52,7 @@ def test_found_widths_are_calibrated_and_exported(checkpoint, run_tool, tmp_path
     out = tmp_path / 'narrow'
     run_tool('export_width', CONFIG, calibrated, '--width', text, '--format', 'dense', '--out', out)
     init_default_scope('mmpretrain')
-    slimmable = MODELS.build(Config.fromfile(ROOT / CONFIG).model)
+    slimmable = MODELS.build(read_config(ROOT / CONFIG).model)
     slimmable.load_state_dict(torch.load(calibrated, weights_only=True)['state_dict'])
     narrow = MODELS.build(Config.fromfile(f'{out}.py').model)
     narrow.load_state_dict(torch.load(f'{out}.pth')['state_dict'])
