@@ -11,7 +11,7 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='us3l_mm.EpochSeedHook'),
-    dict(type='mmdet.CheckInvalidLossHook', interval=50),  # a loss that is not finite is an error
+    dict(type='us3l_mm.CheckInvalidLossHook', interval=50),  # a loss that is not finite is an error
 ]
 env_cfg = dict(
     cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl')

@@ -25,4 +25,4 @@ param_scheduler = [
 ]
 auto_scale_lr = dict(enable=True)
 # Boxes in files of unknown origin: an infinite loss shall not go unnoticed.
-custom_hooks = [dict(type='CheckInvalidLossHook', interval=50)]
+custom_hooks = [dict(type='us3l_mm.CheckInvalidLossHook', interval=50)]
