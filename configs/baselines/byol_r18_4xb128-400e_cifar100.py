@@ -13,4 +13,3 @@ _base_ = [
 
 optim_wrapper = dict(optimizer=dict(lr=0.05, weight_decay=5e-4))
 auto_scale_lr = dict(base_batch_size=4 * 128)
-model_wrapper_cfg = None

@@ -14,4 +14,3 @@ _base_ = [
 train_dataloader = dict(batch_size=64)
 optim_wrapper = dict(optimizer=dict(lr=0.3, weight_decay=1e-4))
 auto_scale_lr = dict(base_batch_size=4 * 64)
-model_wrapper_cfg = None

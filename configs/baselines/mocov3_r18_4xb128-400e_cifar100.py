@@ -13,4 +13,3 @@ _base_ = [
 
 optim_wrapper = dict(optimizer=dict(weight_decay=1e-4))
 auto_scale_lr = dict(base_batch_size=4 * 128)
-model_wrapper_cfg = None

@@ -12,4 +12,3 @@ _base_ = [
 ]
 
 auto_scale_lr = dict(base_batch_size=4 * 128)
-model_wrapper_cfg = None

@@ -17,4 +17,3 @@ optim_wrapper = dict(optimizer=dict(lr=0.05, weight_decay=1e-4))
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True)]
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=4 * 128)
-model_wrapper_cfg = None

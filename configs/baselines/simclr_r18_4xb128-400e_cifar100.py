@@ -16,4 +16,3 @@ num_gpus = 4
 model = dict(head=dict(loss=dict(loss_weight=num_gpus)))
 optim_wrapper = dict(optimizer=dict(weight_decay=1e-4))
 auto_scale_lr = dict(base_batch_size=4 * 128)
-model_wrapper_cfg = None

@@ -6,4 +6,3 @@ python tools/train.py configs/digits/mocov2_r18_1xb64-2e_digits.py --width 0.5
 _base_ = ['../_base_/models/mocov2.py', '../_base_/digits_2e.py']
 
 model = dict(**_base_.net, queue_len=512, feat_dim=128)
-model_wrapper_cfg = None

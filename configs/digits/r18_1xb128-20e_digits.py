@@ -21,4 +21,3 @@ optim_wrapper = dict(optimizer=dict(lr=1.0))
 param_scheduler = [dict(type='MultiStepLR', milestones=[12, 16], gamma=0.1, by_epoch=True)]
 train_cfg = dict(max_epochs=20, val_interval=20)
 auto_scale_lr = dict(base_batch_size=128)
-model_wrapper_cfg = None

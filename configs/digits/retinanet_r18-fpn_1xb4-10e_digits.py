@@ -68,4 +68,3 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(base_batch_size=4)
 default_hooks = dict(logger=dict(interval=60))
-model_wrapper_cfg = None

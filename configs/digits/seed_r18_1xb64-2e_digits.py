@@ -15,4 +15,3 @@ model = dict(
         checkpoint='work_dirs/byol_r18_1xb64-2e_digits/epoch_2.pth',
     ),
 )
-model_wrapper_cfg = None

@@ -6,4 +6,3 @@ python tools/train.py configs/digits/simclr_r18_1xb64-2e_digits.py --width 0.5
 _base_ = ['../_base_/models/simclr.py', '../_base_/digits_2e.py']
 
 model = dict(**_base_.net)
-model_wrapper_cfg = None

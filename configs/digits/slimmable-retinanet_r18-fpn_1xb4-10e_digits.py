@@ -22,7 +22,6 @@ model = dict(
     sampler=dict(dynamic=False),  # the sandwich rule from the start
     distill=dict(feature=0.1, cls=0.1, box=0.1),
 )
-model_wrapper_cfg = dict(_delete_=True, type='us3l_mm.US3LDistributedDataParallel')
 # No evaluation while it trains: its batch norms have no statistics before they are calibrated.
 val_dataloader = None
 val_evaluator = None

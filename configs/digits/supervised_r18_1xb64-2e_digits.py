@@ -8,4 +8,3 @@ _base_ = ['../_base_/models/supervised.py', '../_base_/digits_supervised_2e.py']
 model = dict(**_base_.net)
 val_evaluator = dict(topk=(1,))
 test_evaluator = val_evaluator
-model_wrapper_cfg = None

@@ -11,5 +11,4 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model_wrapper_cfg = None
 auto_scale_lr = dict(base_batch_size=512)

@@ -17,5 +17,4 @@ cifar = dict(type='CIFAR10', download=False, data_root='data/cifar10')
 train_dataloader = dict(dataset=dict(**cifar, split='train', pipeline=_base_.train_dataloader.dataset.pipeline[1:]))
 val_dataloader = dict(dataset=dict(**cifar, split='test', pipeline=_base_.val_dataloader.dataset.pipeline[1:]))
 test_dataloader = val_dataloader
-model_wrapper_cfg = None
 auto_scale_lr = dict(base_batch_size=256)

@@ -15,5 +15,4 @@ model = dict(head=dict(num_classes=102))
 train_dataloader = dict(dataset=dict(type='Flowers102', data_root='data/flowers102', split='trainval'))
 val_dataloader = dict(dataset=dict(type='Flowers102', data_root='data/flowers102', split='test'))
 test_dataloader = val_dataloader
-model_wrapper_cfg = None
 auto_scale_lr = dict(base_batch_size=256)
