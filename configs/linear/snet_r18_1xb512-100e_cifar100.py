@@ -4,13 +4,6 @@ python tools/linear_probe.py configs/linear/snet_r18_1xb512-100e_cifar100.py CHE
 Result: not run yet.
 """
 
-_base_ = './r18_1xb512-100e_cifar100.py'
+_base_ = ['./r18_1xb512-100e_cifar100.py', '../_base_/models/snet_layers.py']
 
-widths = [1.0, 0.75, 0.5, 0.25]
-model = dict(
-    widths=widths,
-    backbone=dict(
-        conv_cfg=dict(type='us3l_mm.SlimmableConv2d', rounding='int'),
-        norm_cfg=dict(type='us3l_mm.SwitchableBatchNorm2d', widths=widths),
-    ),
-)
+model = dict(widths=_base_.widths, backbone=_base_.snet_layers)

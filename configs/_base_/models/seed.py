@@ -1,20 +1,11 @@
 """SEED: a ResNet-18 of one width learns the similarities of a frozen ResNet-50 of BYOL."""
 
-_base_ = './r18_cifar.py'
+_base_ = ['./r18_cifar.py', './mlp_heads.py']
 
-projector = dict(
-    type='us3l_mm.SlimmableNonLinearNeck',
-    hid_channels=2048,
-    out_channels=2048,
-    num_layers=3,
-    with_bias=(True, False),
-    with_last_bn=False,
-    with_last_bias=True,
-    norm_cfg=dict(type='BN1d'),  # with running statistics, which the frozen teacher uses
-)
+projector = dict(_base_.projector_mse, norm_cfg=dict(type='BN1d'))  # the frozen teacher uses running statistics
 model = dict(
     type='us3l_mm.SEED',
-    neck=dict(in_channels=512, **projector),
+    neck=dict(projector, in_channels=512),
     head=dict(
         type='LatentPredictHead',
         loss=dict(
@@ -28,7 +19,7 @@ model = dict(
     ),
     teacher=dict(
         backbone=dict(type='us3l_mm.SlimmableResNet_CIFAR', depth=50, width=1.0, zero_init_residual=False),
-        neck=dict(in_channels=2048, **projector),
+        neck=projector,
         checkpoint='work_dirs/byol_r50_8xb64-400e_cifar100/epoch_400.pth',
     ),
 )

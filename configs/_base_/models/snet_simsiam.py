@@ -1,13 +1,5 @@
 """S-Net with SimSiam: four widths with batch norms of their own, each with the base loss on its own outputs."""
 
-_base_ = './us_simsiam.py'
+_base_ = ['./us_simsiam.py', './snet_layers.py']
 
-widths = [1.0, 0.75, 0.5, 0.25]
-model = dict(
-    backbone=dict(
-        conv_cfg=dict(type='us3l_mm.SlimmableConv2d', rounding='int'),
-        norm_cfg=dict(type='us3l_mm.SwitchableBatchNorm2d', widths=widths),
-    ),
-    distill_loss=None,
-    sampler=dict(widths=widths),
-)
+model = dict(backbone=_base_.snet_layers, distill_loss=None, sampler=dict(widths=_base_.widths))
