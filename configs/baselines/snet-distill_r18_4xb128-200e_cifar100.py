@@ -4,12 +4,6 @@ bash tools/dist_train.sh configs/baselines/snet-distill_r18_4xb128-200e_cifar100
 Result: not run yet.
 """
 
-_base_ = [
-    '../_base_/models/snet_supervised.py',
-    '../_base_/datasets/cifar100_supervised.py',
-    '../_base_/schedules/supervised_200e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = './snet_r18_4xb128-200e_cifar100.py'
 
 model = dict(distill=True)
-auto_scale_lr = dict(base_batch_size=4 * 128)

@@ -4,13 +4,6 @@ bash tools/dist_train.sh configs/baselines/snet-simsiam-distill_r18_4xb128-400e_
 Result: not run yet.
 """
 
-_base_ = [
-    '../_base_/models/snet_simsiam.py',
-    '../_base_/datasets/cifar100_us3l.py',
-    '../_base_/schedules/sgd_cosine.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = './snet-simsiam_r18_4xb128-400e_cifar100.py'
 
 model = dict(distill_loss=dict(_delete_=True, type='CosineSimilarityLoss'))
-optim_wrapper = dict(optimizer=dict(lr=0.05, weight_decay=5e-4))
-auto_scale_lr = dict(base_batch_size=4 * 128)

@@ -6,16 +6,6 @@ python tools/test.py configs/baselines/usnet-distill_r18_4xb128-200e_cifar100.py
 Result: not run yet.
 """
 
-_base_ = [
-    '../_base_/models/us_supervised.py',
-    '../_base_/datasets/cifar100_supervised.py',
-    '../_base_/schedules/supervised_200e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = './usnet_r18_4xb128-200e_cifar100.py'
 
 model = dict(distill=True)
-auto_scale_lr = dict(base_batch_size=4 * 128)
-# No evaluation while it trains: its batch norms have no statistics before they are calibrated.
-val_dataloader = None
-val_evaluator = None
-val_cfg = None

@@ -14,7 +14,4 @@ _base_ = [
 ]
 
 auto_scale_lr = dict(base_batch_size=4 * 128)
-# No evaluation while it trains: its batch norms have no statistics before they are calibrated.
-val_dataloader = None
-val_evaluator = None
-val_cfg = None
+val_dataloader = val_evaluator = val_cfg = None  # batch norm has no statistics before it is calibrated

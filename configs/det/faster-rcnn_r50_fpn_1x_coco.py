@@ -5,11 +5,9 @@ bash tools/dist_train.sh configs/det/faster-rcnn_r50_fpn_1x_coco.py 8 --width 0.
 8 GPUs of 2 images. Result: not run yet.
 """
 
-_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', '../_base_/models/det_resnet.py']
-
-norm_cfg = {{_base_.us3l_norm}}
-model = dict(
-    backbone={{_base_.us3l_backbone}},
-    neck=dict(norm_cfg=norm_cfg),
-    roi_head=dict(bbox_head=dict(type='Shared4Conv1FCBBoxHead', conv_out_channels=256, norm_cfg=norm_cfg)),
-)
+_base_ = [
+    '../_base_/models/det_faster-rcnn_r50_fpn.py',
+    'mmdet::_base_/datasets/coco_detection.py',
+    'mmdet::_base_/schedules/schedule_1x.py',
+    'mmdet::_base_/default_runtime.py',
+]

@@ -6,16 +6,9 @@ bash tools/dist_train.sh configs/det/faster-rcnn_r50_fpn_24k_voc0712.py 8 --widt
 """
 
 _base_ = [
-    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
-    '../_base_/datasets/voc0712_24k.py',
-    '../_base_/models/det_resnet.py',
+    '../_base_/models/det_faster-rcnn_r50_fpn.py',
+    '../_base_/datasets/voc0712.py',
+    '../_base_/schedules/det_24k.py',
 ]
 
-norm_cfg = {{_base_.us3l_norm}}
-model = dict(
-    backbone={{_base_.us3l_backbone}},
-    neck=dict(norm_cfg=norm_cfg),
-    roi_head=dict(
-        bbox_head=dict(type='Shared4Conv1FCBBoxHead', conv_out_channels=256, norm_cfg=norm_cfg, num_classes=20)
-    ),
-)
+model = dict(roi_head=dict(bbox_head=dict(num_classes=20)))

@@ -5,10 +5,9 @@ bash tools/dist_train.sh configs/det/mask-rcnn_r50_c4_1x_coco.py 8 --width 0.5 \
 8 GPUs of 2 images. Result: not run yet.
 """
 
-_base_ = ['mmdet::mask_rcnn/mask-rcnn_r50-caffe-c4_1x_coco.py', '../_base_/models/det_resnet.py']
-
-model = dict(
-    data_preprocessor={{_base_.us3l_pixels}},
-    backbone={{_base_.us3l_backbone}},
-    roi_head=dict(shared_head={{_base_.us3l_shared_head}}),
-)
+_base_ = [
+    '../_base_/models/det_mask-rcnn_r50_c4.py',
+    'mmdet::_base_/datasets/coco_instance.py',
+    'mmdet::_base_/schedules/schedule_1x.py',
+    'mmdet::_base_/default_runtime.py',
+]

@@ -5,11 +5,9 @@ bash tools/dist_train.sh configs/det/mask-rcnn_r50_fpn_2x_coco.py 8 --width 0.5 
 8 GPUs of 2 images. Result: not run yet.
 """
 
-_base_ = './mask-rcnn_r50_fpn_1x_coco.py'
-
-max_epochs = 24
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
-    dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[16, 22], gamma=0.1),
+_base_ = [
+    '../_base_/models/det_mask-rcnn_r50_fpn.py',
+    'mmdet::_base_/datasets/coco_instance.py',
+    'mmdet::_base_/schedules/schedule_2x.py',
+    'mmdet::_base_/default_runtime.py',
 ]

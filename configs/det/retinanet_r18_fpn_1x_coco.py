@@ -7,7 +7,4 @@ bash tools/dist_train.sh configs/det/retinanet_r18_fpn_1x_coco.py 8 --width 0.5 
 
 _base_ = './retinanet_r50_fpn_1x_coco.py'
 
-model = dict(
-    backbone=dict(depth=18, init_cfg=dict(checkpoint='work_dirs/r18_4xb128/epoch_100_calibrated.pth')),
-    neck=dict(in_channels=[64, 128, 256, 512]),
-)
+model = _base_.retinanet_r18

@@ -5,7 +5,11 @@ bash tools/dist_train.sh configs/det/retinanet_r50_fpn_1x_coco.py 8 --width 0.5 
 8 GPUs of 2 images. Result: not run yet.
 """
 
-_base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '../_base_/models/det_resnet.py']
+_base_ = [
+    '../_base_/models/det_retinanet_r50_fpn.py',
+    'mmdet::_base_/datasets/coco_detection.py',
+    'mmdet::_base_/schedules/schedule_1x.py',
+    'mmdet::_base_/default_runtime.py',
+]
 
-# No batch norm in the heads: their layers serve all levels, whose statistics differ.
-model = dict(backbone={{_base_.us3l_backbone}}, neck=dict(norm_cfg={{_base_.us3l_norm}}))
+optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -24,7 +24,4 @@ model = dict(
     ),
     neck=dict(conv_cfg=_base_.full_conv),
 )
-# No evaluation while it trains: its batch norms have no statistics before they are calibrated.
-val_dataloader = None
-val_evaluator = None
-val_cfg = None
+val_dataloader = val_evaluator = val_cfg = None  # batch norm has no statistics before it is calibrated

@@ -16,7 +16,4 @@ model = dict(
     neck=dict(conv_cfg=_base_.full_conv, norm_cfg=None),
 )
 sync_bn = None  # it has no slimmable layers; theirs is norm_cfg's sync=True
-# No evaluation while it trains: its batch norms have no statistics before they are calibrated.
-val_dataloader = None
-val_evaluator = None
-val_cfg = None
+val_dataloader = val_evaluator = val_cfg = None  # batch norm has no statistics before it is calibrated

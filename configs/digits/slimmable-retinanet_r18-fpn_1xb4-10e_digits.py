@@ -22,7 +22,4 @@ model = dict(
     sampler=dict(dynamic=False),  # the sandwich rule from the start
     distill=dict(feature=0.1, cls=0.1, box=0.1),
 )
-# No evaluation while it trains: its batch norms have no statistics before they are calibrated.
-val_dataloader = None
-val_evaluator = None
-val_cfg = None
+val_dataloader = val_evaluator = val_cfg = None  # batch norm has no statistics before it is calibrated

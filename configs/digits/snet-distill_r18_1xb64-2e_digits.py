@@ -3,8 +3,6 @@
 python tools/train.py configs/digits/snet-distill_r18_1xb64-2e_digits.py
 """
 
-_base_ = ['../_base_/models/snet_supervised.py', '../_base_/digits_supervised_2e.py']
+_base_ = './snet_r18_1xb64-2e_digits.py'
 
-model = dict(**_base_.net, distill=True)
-test_evaluator = dict(topk=(1,))
-val_evaluator = test_evaluator
+model = dict(distill=True)

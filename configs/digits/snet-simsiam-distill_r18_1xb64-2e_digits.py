@@ -3,6 +3,6 @@
 python tools/train.py configs/digits/snet-simsiam-distill_r18_1xb64-2e_digits.py
 """
 
-_base_ = ['../_base_/models/snet_simsiam.py', '../_base_/digits_2e.py']
+_base_ = './snet-simsiam_r18_1xb64-2e_digits.py'
 
-model = dict(**_base_.net, head=_base_.predictor_head, distill_loss=dict(_delete_=True, type='CosineSimilarityLoss'))
+model = dict(distill_loss=dict(_delete_=True, type='CosineSimilarityLoss'))

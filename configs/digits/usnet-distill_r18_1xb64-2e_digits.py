@@ -3,11 +3,6 @@
 python tools/train.py configs/digits/usnet-distill_r18_1xb64-2e_digits.py
 """
 
-_base_ = ['../_base_/models/us_supervised.py', '../_base_/digits_supervised_2e.py']
+_base_ = './usnet_r18_1xb64-2e_digits.py'
 
-model = dict(**_base_.net, eval_widths=[1.0, 0.75, 0.5, 0.25], distill=True)
-test_evaluator = dict(topk=(1,))
-# No evaluation while it trains: its batch norms have no statistics before they are calibrated.
-val_dataloader = None
-val_evaluator = None
-val_cfg = None
+model = dict(distill=True)

@@ -7,7 +7,4 @@ _base_ = ['../_base_/models/us_supervised.py', '../_base_/digits_supervised_2e.p
 
 model = dict(**_base_.net, eval_widths=[1.0, 0.75, 0.5, 0.25])
 test_evaluator = dict(topk=(1,))
-# No evaluation while it trains: its batch norms have no statistics before they are calibrated.
-val_dataloader = None
-val_evaluator = None
-val_cfg = None
+val_dataloader = val_evaluator = val_cfg = None  # batch norm has no statistics before it is calibrated
