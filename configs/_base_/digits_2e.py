@@ -1,6 +1,6 @@
 """Data, schedule and sizes for a short try of a method on scikit-learn's digits.
 
-A config takes from the sizes those that its method has: ``model = dict(**_base_.net, head=_base_.predictor_head)``.
+A config takes the sizes that its method has: ``model = dict(**_base_.net, head=dict(predictor=_base_.predictor))``.
 """
 
 _base_ = ['./datasets/digits_us3l.py', './default_runtime.py']
@@ -15,4 +15,4 @@ net = dict(
     backbone=dict(stem_channels=16, base_channels=16),
     neck=dict(in_channels=128, hid_channels=256, out_channels=128),
 )
-predictor_head = dict(predictor=dict(in_channels=128, hid_channels=256, out_channels=128))
+predictor = dict(in_channels=128, hid_channels=256, out_channels=128)

@@ -8,7 +8,7 @@ _base_ = ['../_base_/models/us3l_nce.py', '../_base_/digits_2e.py']
 
 model = dict(
     backbone=dict(_delete_=True, type='us3l_mm.SlimmableMobileNetV2_CIFAR', widen_factor=0.25),
-    neck=dict(in_channels=1280, hid_channels=256, out_channels=128),
-    distill_predictor=dict(in_channels=128, hid_channels=256, out_channels=128),
+    neck=dict(_base_.net.neck, in_channels=1280),
+    distill_predictor=_base_.predictor,
 )
 optim_wrapper = dict(optimizer=dict(weight_decay=0))  # the group regularisation decays

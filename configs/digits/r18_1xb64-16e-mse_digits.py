@@ -3,19 +3,13 @@
 python tools/train.py configs/digits/r18_1xb64-16e-mse_digits.py
 """
 
-_base_ = ['../_base_/models/us3l_mse.py', '../_base_/datasets/digits_us3l.py', '../_base_/default_runtime.py']
+_base_ = ['../_base_/models/us3l_mse.py', '../_base_/digits_16e.py']
 
-max_epochs = 16
-small_predictor = dict(in_channels=256, hid_channels=256, out_channels=256)
+predictor = dict(in_channels=256, hid_channels=256, out_channels=256)
 model = dict(
-    backbone=dict(type='us3l_mm.SlimmableResNet_CIFAR', depth=18, stem_channels=16, base_channels=16),
+    backbone=dict(type='us3l_mm.SlimmableResNet_CIFAR', depth=18, **_base_.net.backbone),
     neck=dict(in_channels=128, hid_channels=256, out_channels=256),
-    head=dict(predictor=small_predictor),
-    distill_predictor=small_predictor,
+    head=dict(predictor=predictor),
+    distill_predictor=predictor,
     group_reg=dict(coefficient=0.5 * 5e-4),
 )
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0))
-param_scheduler = [dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True)]
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs)
-auto_scale_lr = dict(base_batch_size=64)
-default_hooks = dict(logger=dict(interval=22))

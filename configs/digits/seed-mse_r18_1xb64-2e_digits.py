@@ -8,7 +8,7 @@ _base_ = ['../_base_/models/seed_mse.py', '../_base_/digits_2e.py']
 
 model = dict(
     **_base_.net,
-    head=_base_.predictor_head,
+    head=dict(predictor=_base_.predictor),
     teacher=dict(
         backbone=dict(depth=18, **_base_.net.backbone),
         neck=_base_.net.neck,

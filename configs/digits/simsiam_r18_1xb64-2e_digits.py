@@ -5,4 +5,4 @@ python tools/train.py configs/digits/simsiam_r18_1xb64-2e_digits.py --width 0.5
 
 _base_ = ['../_base_/models/simsiam.py', '../_base_/digits_2e.py']
 
-model = dict(**_base_.net, head=_base_.predictor_head)
+model = dict(**_base_.net, head=dict(predictor=_base_.predictor))

@@ -6,11 +6,10 @@ Result: not run yet.
 
 _base_ = ['../_base_/models/us3l_vit.py', '../_base_/digits_2e.py']
 
-sizes = dict(in_channels=128, hid_channels=256, out_channels=128)
 model = dict(
     backbone=dict(patch_size=8, img_size=16),
     neck=dict(hid_channels=256, out_channels=128),
-    head=dict(predictor=sizes),
-    distill_predictor=sizes,
+    head=dict(predictor=_base_.predictor),
+    distill_predictor=_base_.predictor,
 )
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=1.5e-4, weight_decay=0.1))

@@ -1,0 +1,8 @@
+"""As ``digits_2e.py``, for 16 epochs and without the optimizer's weight decay, since US3L's group regularisation decays."""
+
+_base_ = './digits_2e.py'
+
+max_epochs = 16
+optim_wrapper = dict(optimizer=dict(weight_decay=0))
+param_scheduler = [dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True)]
+train_cfg = dict(max_epochs=max_epochs)
