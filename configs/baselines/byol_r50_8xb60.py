@@ -7,16 +7,13 @@ Result: not run yet.
 _base_ = [
     '../_base_/models/byol.py',
     '../_base_/datasets/imagenet_us3l.py',
-    '../_base_/schedules/sgd_cosine.py',
+    '../_base_/schedules/imagenet_100e.py',
     '../_base_/default_runtime.py',
 ]
 
-max_epochs = 100
 model = dict(
     backbone=dict(_delete_=True, type='us3l_mm.SlimmableResNet', depth=50, width=1.0, zero_init_residual=False),
     neck=dict(in_channels=2048),
 )
-optim_wrapper = dict(optimizer=dict(lr=0.05, weight_decay=1e-4))
-param_scheduler = [dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True)]
-train_cfg = dict(max_epochs=max_epochs)
+optim_wrapper = dict(optimizer=dict(weight_decay=1e-4))
 auto_scale_lr = dict(base_batch_size=8 * 60)

@@ -8,7 +8,7 @@ On 8 GPUs, with the memory of 128 images: bash tools/dist_train.sh configs/us3l/
 Result: not run yet.
 """
 
-_base_ = './r50_8xb60.py'
+_base_ = ['./r50_8xb60.py', '../_base_/schedules/warmup_cosine.py']
 
 max_epochs, warmup_epochs = 100, 10
 model = dict(group_reg=dict(coefficient=0.5 * 1e-6))
@@ -24,14 +24,7 @@ optim_wrapper = dict(
     ),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-4, by_epoch=True, end=warmup_epochs, convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=max_epochs - warmup_epochs,
-        by_epoch=True,
-        begin=warmup_epochs,
-        end=max_epochs,
-        convert_to_iter_based=True,
-    ),
+    dict(_base_.warmup, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs, end=max_epochs, T_max=max_epochs - warmup_epochs),
 ]
 auto_scale_lr = dict(base_batch_size=32 * 128)
