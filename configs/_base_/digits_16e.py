@@ -1,4 +1,4 @@
-"""As ``digits_2e.py``, for 16 epochs and without the optimizer's weight decay, since US3L's group regularisation decays."""
+"""US3L on scikit-learn's digits: ``digits_2e.py`` for 16 epochs, decayed by the group regularisation only."""
 
 _base_ = './digits_2e.py'
 

@@ -1,7 +1,7 @@
 """BYOL, ResNet-50 of one width on ImageNet, 100 epochs.
 
 bash tools/dist_train.sh configs/baselines/byol_r50_8xb60.py 8 --amp --width 0.5
-Result: not run yet.
+8 GPUs of 60 images. Result: not run yet.
 """
 
 _base_ = [

@@ -1,7 +1,7 @@
 """BYOL, ResNet-50 of one width on CIFAR-100, 400 epochs: also the teacher of SEED.
 
 bash tools/dist_train.sh configs/baselines/byol_r50_8xb64-400e_cifar100.py 8
-Result: not run yet.
+8 GPUs of 64 images. Result: not run yet.
 """
 
 _base_ = './byol_r18_4xb128-400e_cifar100.py'

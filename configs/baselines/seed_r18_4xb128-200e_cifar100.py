@@ -2,7 +2,7 @@
 
 bash tools/dist_train.sh configs/baselines/byol_r50_8xb64-400e_cifar100.py 8    # the teacher
 bash tools/dist_train.sh configs/baselines/seed_r18_4xb128-200e_cifar100.py 4 --width 0.5
-Result: not run yet.
+4 GPUs of 128 images. Result: not run yet.
 """
 
 _base_ = [

@@ -1,7 +1,7 @@
 """SimCLR, ResNet-18 of one width on CIFAR-100, 400 epochs.
 
 bash tools/dist_train.sh configs/baselines/simclr_r18_4xb128-400e_cifar100.py 4 --width 0.5
-Result: not run yet.
+4 GPUs of 128 images. Result: not run yet.
 """
 
 _base_ = [

@@ -1,7 +1,7 @@
 """S-Net with SimCLR, ResNet-18 on CIFAR-100, 400 epochs: four widths in one run.
 
 bash tools/dist_train.sh configs/baselines/snet-simclr_r18_4xb128-400e_cifar100.py 4
-Result: not run yet.
+4 GPUs of 128 images. Result: not run yet.
 """
 
 _base_ = [

@@ -1,7 +1,7 @@
 """US-Net with BYOL, ResNet-18 on ImageNet, 100 epochs: all widths in one run.
 
 bash tools/dist_train.sh configs/baselines/us-byol_r18_4xb128.py 4 --amp
-Result: not run yet.
+4 GPUs of 128 images. Result: not run yet.
 """
 
 _base_ = './us-byol_r50_8xb60.py'

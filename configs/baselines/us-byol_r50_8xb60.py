@@ -1,7 +1,7 @@
 """US-Net with BYOL, ResNet-50 on ImageNet, 100 epochs: all widths in one run.
 
 bash tools/dist_train.sh configs/baselines/us-byol_r50_8xb60.py 8 --amp
-Result: not run yet.
+8 GPUs of 60 images. Result: not run yet.
 """
 
 _base_ = [

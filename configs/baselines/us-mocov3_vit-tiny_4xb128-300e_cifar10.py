@@ -1,7 +1,7 @@
 """US-Net with MoCo v3, ViT-Tiny on CIFAR-10 at 224 pixels, 300 epochs: all widths in one run.
 
 bash tools/dist_train.sh configs/baselines/us-mocov3_vit-tiny_4xb128-300e_cifar10.py 4
-Result: not run yet.
+4 GPUs of 128 images. Result: not run yet.
 """
 
 _base_ = [

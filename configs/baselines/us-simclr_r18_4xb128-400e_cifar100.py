@@ -1,7 +1,7 @@
 """US-Net with SimCLR, ResNet-18 on CIFAR-100, 400 epochs: all widths in one run, without US3L's guidelines.
 
 bash tools/dist_train.sh configs/baselines/us-simclr_r18_4xb128-400e_cifar100.py 4
-Result: not run yet.
+4 GPUs of 128 images. Result: not run yet.
 """
 
 _base_ = [

@@ -3,7 +3,7 @@
 bash tools/dist_train.sh configs/baselines/usnet_r18_4xb128-200e_cifar100.py 4
 python tools/calibrate_bn.py configs/baselines/usnet_r18_4xb128-200e_cifar100.py CHECKPOINT
 python tools/test.py configs/baselines/usnet_r18_4xb128-200e_cifar100.py CALIBRATED_CHECKPOINT
-Result: not run yet.
+4 GPUs of 128 images. Result: not run yet.
 """
 
 _base_ = [

@@ -15,5 +15,5 @@ model = dict(
     backbone=dict(width=None),
     neck=dict(conv_cfg=_base_.full_conv, norm_cfg=None),
 )
-sync_bn = None  # it has no slimmable layers; theirs is norm_cfg's sync=True
+sync_bn = None  # torch's SyncBN has no widths; norm_cfg=dict(..., sync=True) of the slimmable one synchronises
 val_dataloader = val_evaluator = val_cfg = None  # batch norm has no statistics before it is calibrated

@@ -1,7 +1,7 @@
 """US3L MobileNetV2 of a quarter of the channels on scikit-learn's digits.
 
 python tools/train.py configs/digits/mbv2_1xb64-2e_digits.py
-Result: not run yet.
+A CPU is enough. Result: not run yet.
 """
 
 _base_ = ['../_base_/models/us3l_nce.py', '../_base_/digits_2e.py']

@@ -1,6 +1,7 @@
 """Linear evaluation of the small ResNet-18 on scikit-learn's digits at 4 widths.
 
 python tools/linear_probe.py configs/digits/r18_1xb128-20e_digits.py CALIBRATED_CHECKPOINT
+A CPU is enough. Result: not run yet.
 """
 
 _base_ = [

@@ -1,6 +1,7 @@
 """US3L with the MSE base (BYOL), ResNet-18 of 16 base channels on scikit-learn's digits.
 
 python tools/train.py configs/digits/r18_1xb64-16e-mse_digits.py
+A CPU is enough. Result: not run yet.
 """
 
 _base_ = ['../_base_/models/us3l_mse.py', '../_base_/digits_16e.py']

@@ -2,6 +2,7 @@
 
 python tools/train.py configs/digits/byol_r18_1xb64-2e_digits.py    # the teacher
 python tools/train.py configs/digits/seed_r18_1xb64-2e_digits.py --width 0.5
+A CPU is enough. Result: not run yet.
 """
 
 _base_ = ['../_base_/models/seed.py', '../_base_/digits_2e.py']

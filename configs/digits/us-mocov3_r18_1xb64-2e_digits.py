@@ -1,6 +1,7 @@
 """US-Net with MoCo v3, ResNet-18 of 16 base channels on scikit-learn's digits.
 
 python tools/train.py configs/digits/us-mocov3_r18_1xb64-2e_digits.py
+A CPU is enough. Result: not run yet.
 """
 
 _base_ = ['../_base_/models/us_mocov3.py', '../_base_/digits_2e.py']

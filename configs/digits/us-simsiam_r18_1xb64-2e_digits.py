@@ -1,6 +1,7 @@
 """US-Net with SimSiam, ResNet-18 of 16 base channels on scikit-learn's digits.
 
 python tools/train.py configs/digits/us-simsiam_r18_1xb64-2e_digits.py
+A CPU is enough. Result: not run yet.
 """
 
 _base_ = ['../_base_/models/us_simsiam.py', '../_base_/digits_2e.py']

@@ -1,7 +1,7 @@
 """US3L ViT-Tiny on scikit-learn's digits, in 4 patches of 8 pixels.
 
 python tools/train.py configs/digits/vit-tiny_1xb64-2e_digits.py
-Result: not run yet.
+A CPU is enough. Result: not run yet.
 """
 
 _base_ = ['../_base_/models/us3l_vit.py', '../_base_/digits_2e.py']

@@ -2,7 +2,7 @@
 
 python -m torch.distributed.run --nproc_per_node=4 tools/linear_probe.py \
     configs/linear/r18_4xb512-60e_in1k.py CALIBRATED_CHECKPOINT --launcher pytorch
-Result: not run yet.
+4 GPUs of 512 images. Result: not run yet.
 """
 
 _base_ = './r50_8xb256-60e_in1k.py'

@@ -1,7 +1,7 @@
 """Transfer of a ResNet-50 to Describable Textures (DTD) at 4 widths: linear evaluation, the paper's protocol.
 
 python tools/linear_probe.py configs/linear/r50_1xb256-100e_dtd.py CALIBRATED_CHECKPOINT
-Result: not run yet.
+1 GPU of 256 images. Result: not run yet.
 """
 
 _base_ = './r50_1xb256-100e_flowers102.py'

@@ -1,7 +1,7 @@
 """Linear evaluation of ResNet-50 on CIFAR-100 at 9 widths.
 
 python tools/linear_probe.py configs/linear/r50_1xb512-100e_cifar100.py CALIBRATED_CHECKPOINT
-Result: not run yet.
+1 GPU of 512 images. Result: not run yet.
 """
 
 _base_ = './r18_1xb512-100e_cifar100.py'

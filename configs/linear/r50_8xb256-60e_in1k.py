@@ -2,7 +2,7 @@
 
 python -m torch.distributed.run --nproc_per_node=8 tools/linear_probe.py \
     configs/linear/r50_8xb256-60e_in1k.py CALIBRATED_CHECKPOINT --launcher pytorch
-Result: not run yet.
+8 GPUs of 256 images. Result: not run yet.
 """
 
 _base_ = [

@@ -1,7 +1,7 @@
-"""Linear evaluation of ViT-Tiny on CIFAR-10 at 224 pixels and 4 widths; nothing is to be calibrated.
+"""Linear evaluation of ViT-Tiny on CIFAR-10 at 224 pixels and 4 widths; nothing to calibrate.
 
 python tools/linear_probe.py configs/linear/vit-tiny_1xb512-90e_cifar10.py CHECKPOINT
-Result: not run yet.
+1 GPU of 512 images. Result: not run yet.
 """
 
 _base_ = './r18_1xb512-100e_cifar100.py'

@@ -1,4 +1,4 @@
-"""What cases start from: a pretraining for each base and data set, and the linear evaluation of that data set."""
+"""The pretraining that each case starts from, by base and data set, and the linear evaluation of each data set."""
 
 bases = dict(
     r18=dict(

@@ -3,6 +3,7 @@
 python tools/run_table.py ablation
 
 Dynamic sampling and group regularisation are off: case 13 is the first row of sampling-regularisation.py.
+Result: not run yet on CIFAR-100; docs/tables.md has six cases on digits.
 """
 
 _base_ = './_bases.py'

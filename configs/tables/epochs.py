@@ -1,6 +1,7 @@
 """US3L with 400 and with 800 epochs.
 
 python tools/run_table.py epochs
+Result: not run yet.
 """
 
 _base_ = './_bases.py'

@@ -4,6 +4,7 @@ python tools/run_table.py methods --cases r18-us-simclr r18-us3l
 
 Individual networks are trained once for each width. SEED needs its teacher first, configs/baselines/byol_r50_*.
 SimCLR's loss weight is the number of GPUs: but for 4, run it with --cfg-options model.head.loss.loss_weight=GPUS.
+Result: not run yet.
 """
 
 _base_ = './_bases.py'

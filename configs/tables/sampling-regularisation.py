@@ -1,6 +1,7 @@
 """Dynamic sampling x group regularisation, in three backbones.
 
 python tools/run_table.py sampling-regularisation
+Result: not run yet.
 """
 
 _base_ = './_bases.py'

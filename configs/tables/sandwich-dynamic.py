@@ -5,6 +5,7 @@ python tools/run_table.py sandwich-dynamic
 Published numbers that our copy of the table lacks are marked `.`. It prints as its last row that of
 "group regularisation alone" in sampling-regularisation.py, not that of "dynamic sampling alone" (68.6 67.2 65.5 64.6
 60.7 59.9), whose settings are the same; it is given as printed.
+Result: not run yet.
 """
 
 _base_ = './_bases.py'

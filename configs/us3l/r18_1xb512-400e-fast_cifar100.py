@@ -2,7 +2,7 @@
 
 python tools/train.py configs/us3l/r18_1xb512-400e-fast_cifar100.py
 Batch and learning rate are the same. Batch norm and negatives span 512 images, where 4 processes have 128 each.
-Result: not run yet.
+1 GPU of 512 images. Result: not run yet.
 """
 
 _base_ = [

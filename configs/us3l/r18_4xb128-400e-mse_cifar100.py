@@ -1,7 +1,7 @@
 """US3L ResNet-18 on CIFAR-100 with the MSE base (BYOL), 400 epochs: ablation case 4 and the paper's BYOL recipe.
 
 bash tools/dist_train.sh configs/us3l/r18_4xb128-400e-mse_cifar100.py 4
-Result: not run yet.
+4 GPUs of 128 images. Result: not run yet.
 """
 
 _base_ = [

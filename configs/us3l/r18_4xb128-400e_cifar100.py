@@ -1,7 +1,7 @@
 """US3L ResNet-18 on CIFAR-100, 400 epochs: the paper's CIFAR recipe on 4 GPUs.
 
 bash tools/dist_train.sh configs/us3l/r18_4xb128-400e_cifar100.py 4
-Result: not run yet.
+4 GPUs of 128 images. Result: not run yet.
 """
 
 _base_ = [

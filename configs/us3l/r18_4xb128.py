@@ -1,7 +1,7 @@
 """US3L ResNet-18 on ImageNet, 100 epochs: the authors' recipe on 4 GPUs.
 
 bash tools/dist_train.sh configs/us3l/r18_4xb128.py 4 --amp
-Result: not run yet.
+4 GPUs of 128 images. Result: not run yet.
 """
 
 _base_ = './r50_8xb60.py'

@@ -5,7 +5,7 @@ Norms and biases have no layer-wise rate. All weights have the group regularisat
 GPUS=32 bash tools/slurm_train.sh PARTITION JOB_NAME configs/us3l/r50_32xb128-lars.py WORK_DIR --amp
 On 8 GPUs, with the memory of 128 images: bash tools/dist_train.sh configs/us3l/r50_32xb128-lars.py 8 --amp \
     --cfg-options train_dataloader.batch_size=512 model.micro_batches=4
-Result: not run yet.
+32 GPUs of 128 images. Result: not run yet.
 """
 
 _base_ = ['./r50_8xb60.py', '../_base_/schedules/warmup_cosine.py']

@@ -3,7 +3,7 @@
 The learning rate is that of the authors' run with 480 images, scaled linearly: 0.05 * 2048 / 480.
 
 bash tools/dist_train.sh configs/us3l/r50_8xb256.py 8 --amp
-Result: not run yet.
+8 GPUs of 256 images. Result: not run yet.
 """
 
 _base_ = './r50_8xb60.py'

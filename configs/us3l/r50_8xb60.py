@@ -1,7 +1,7 @@
 """US3L ResNet-50 on ImageNet, 100 epochs: the authors' recipe on 8 GPUs, 480 images an iteration.
 
 bash tools/dist_train.sh configs/us3l/r50_8xb60.py 8 --amp
-Result: not run yet.
+8 GPUs of 60 images. Result: not run yet.
 """
 
 _base_ = [

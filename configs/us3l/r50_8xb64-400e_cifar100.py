@@ -1,7 +1,7 @@
 """US3L ResNet-50 on CIFAR-100, 400 epochs: the paper's recipe on 8 GPUs.
 
 bash tools/dist_train.sh configs/us3l/r50_8xb64-400e_cifar100.py 8
-Result: not run yet.
+8 GPUs of 64 images. Result: not run yet.
 """
 
 _base_ = './r18_4xb128-400e_cifar100.py'

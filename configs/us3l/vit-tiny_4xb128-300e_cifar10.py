@@ -1,7 +1,7 @@
 """US3L ViT-Tiny on CIFAR-10 at 224 pixels, 300 epochs: the paper's recipe on 4 GPUs.
 
 bash tools/dist_train.sh configs/us3l/vit-tiny_4xb128-300e_cifar10.py 4
-Result: not run yet.
+4 GPUs of 128 images. Result: not run yet.
 """
 
 _base_ = [

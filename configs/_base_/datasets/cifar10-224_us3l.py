@@ -1,4 +1,4 @@
-"""Two views of CIFAR-10 as those of CIFAR-100, cut to 224 pixels."""
+"""Two views of CIFAR-10 by the transforms of ``cifar100_us3l.py``, at 224 pixels."""
 
 _base_ = './cifar100_us3l.py'
 

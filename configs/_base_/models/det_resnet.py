@@ -1,4 +1,4 @@
-"""What every detector has of US3L: the backbone of a pretraining, all its layers trained, batch norm synchronised."""
+"""What the detectors of one width share: the backbone of a pretraining, all its layers trained, batch norm synchronised."""
 
 # A backbone of fixed width is made of plain Conv2d and BatchNorm2d, so that SyncBN can't be its norm_cfg: the
 # Runner turns every BatchNorm2d of the model into SyncBN when several GPUs train, and none otherwise.

@@ -1,6 +1,6 @@
 """Projectors and predictors, which the model bases take by name, such as ``head=dict(predictor=_base_.predictor_mse)``.
 
-They serve several widths and use the statistics of the batch; a method for one network gives them ``norm_cfg=dict(type='BN1d')``.
+Heads that serve several widths use the statistics of the batch. Methods for one network set ``norm_cfg=dict(type='BN1d')``.
 """
 
 projector_mse = dict(

@@ -1,4 +1,4 @@
-"""MoCo v3 for one ViT-Tiny, whose width is that of the linear layers in its blocks; heads synchronised."""
+"""MoCo v3 for a ViT-Tiny of one width, which narrows the linear layers of its blocks; batch norm synchronised."""
 
 _base_ = './mocov3.py'
 

@@ -1,4 +1,4 @@
-"""What a detector for all widths has beside the stock one."""
+"""What turns a stock detector into one for all widths."""
 
 full_conv = dict(type='us3l_mm.SlimmableConv2d', slim_out=False)  # reads narrow features, gives all channels
 slimmable_detector = dict(

@@ -1,4 +1,4 @@
-"""What US3L has with every base loss: MSE distillation, dynamic sampling, momentum targets, group regularisation."""
+"""What US3L shares between its base losses: MSE distillation, dynamic sampling, momentum targets, group regularisation."""
 
 _base_ = './mlp_heads.py'
 
