@@ -175,6 +175,11 @@ def test_docstring_has_the_command_of_this_config(path):
     assert str(path.relative_to(ROOT)) in re.findall(r'configs/\S+', path.read_text().split('"""')[1])
 
 
+@pytest.mark.parametrize('path', CONFIGS, ids=ids)
+def test_readme_of_the_folder_has_a_row_for_this_config(path):
+    assert f'| [`{path.name}`]({path.name}) |' in path.with_name('README.md').read_text()
+
+
 def test_linear_scaling_of_the_8xb256_learning_rate():
     small, large = (load(ROOT / f'configs/us3l/r50_8xb{batch}.py') for batch in (60, 256))
     ratio = large.optim_wrapper.optimizer.lr / small.optim_wrapper.optimizer.lr
