@@ -96,5 +96,5 @@ def test_pretraining_and_probing_do_without_mmdet():
         'else:\n'
         "    raise AssertionError('found a detector without mmdet')\n"
     )
-    configs = ['configs/us3l/r18_1xb64-16e_digits.py', 'configs/linear/r18_1xb128-20e_digits.py']
+    configs = ['configs/digits/r18_1xb64-16e_digits.py', 'configs/digits/r18_1xb128-20e_digits.py']
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *configs], check=True)
