@@ -171,21 +171,25 @@ class Checkout:
         text = json.dumps(model, sort_keys=True, default=str).replace(str(self.work), 'WORK')
         return dict(weights(folder / 'net.pth'), model=json.loads(text))
 
-    def keys_item(self, path: Path) -> dict:
-        """Names, types and shapes of the state of the model in a config."""
+    def load_config(self, path: Path) -> Config:
+        """Config as the tools of this checkout read it."""
         # Not by trying an import: an editable installation elsewhere lends modules that this checkout lacks.
         place = 'us3l_mm.config' if (self.root / 'us3l_mm/config').is_dir() else 'us3l_mm.engine'
-        load_config = importlib.import_module(place).load_config
+        options = dict(classes=['cat']) if 'custom' in path.stem else None
+        return importlib.import_module(place).load_config(str(path), options)
+
+    def keys_item(self, path: Path) -> dict:
+        """Names, types and shapes of the state of the model in a config."""
         as_is = {'new': lambda tensor, *_, **__: tensor}  # random weights take seconds
         with patch.object(torch.Tensor, 'uniform_', **as_is), patch.object(torch.Tensor, 'normal_', **as_is):
-            cfg = load_config(str(path), dict(classes=['cat']) if 'custom' in path.stem else None)
+            cfg = self.load_config(path)
             with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
                 state = registry.build(cfg.model).state_dict()
         return dict(count=len(state), keys=digest({k: (str(v.dtype), tuple(v.shape)) for k, v in state.items()}))
 
     def config_item(self, path: Path) -> dict:
         """Hash of each entry of a config that the Runner or a tool reads."""
-        cfg = Config.fromfile(path, import_custom_modules=False).to_dict()
+        cfg = self.load_config(path).to_dict()
         return {key: digest(cfg[key]) for key in CONFIG_KEYS if key in cfg}
 
     def items(self) -> Iterator[tuple[str, Callable[[], dict]]]:
