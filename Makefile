@@ -9,7 +9,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs clean
+.PHONY: help setup demo check test lint format docs clean
 
 export PYTHON
 export US3L_VENV
@@ -35,6 +35,8 @@ test: setup ## run the tests with coverage (TESTS=..., PYTEST_ARGS=...)
 
 lint: setup ## check style and format, change nothing
 	@"$(VENV)/bin/ruff" check . && "$(VENV)/bin/ruff" format --check .
+
+check: lint test ## what a pull request must pass: lint, then test
 
 format: setup ## put style and format right where a tool can
 	@"$(VENV)/bin/ruff" check --fix . ; "$(VENV)/bin/ruff" format .
