@@ -43,7 +43,7 @@ format: setup ## put style and format right where a tool can
 
 docs: ## build the documentation into docs/_build/html
 	@bash tools/dev/setup_env.sh docs
-	@"$(VENV)/bin/python" -m sphinx -q -b html docs docs/_build/html && echo "Open docs/_build/html/index.html"
+	@"$(VENV)/bin/python" -m sphinx -q -W -b html docs docs/_build/html && echo "Open docs/_build/html/index.html"
 
 clean: ## remove caches and build output; runs, data and the environment stay
 	@rm -rf build dist docs/_build htmlcov .coverage .coverage.* .pytest_cache .ruff_cache *.egg-info us3l_mm/.mim
