@@ -9,7 +9,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs clean
+.PHONY: help setup demo check test lint format docs clean
 
 export PYTHON
 export US3L_VENV
@@ -36,12 +36,14 @@ test: setup ## run the tests with coverage (TESTS=..., PYTEST_ARGS=...)
 lint: setup ## check style and format, change nothing
 	@"$(VENV)/bin/ruff" check . && "$(VENV)/bin/ruff" format --check .
 
+check: lint test ## what a pull request must pass: lint, then test
+
 format: setup ## put style and format right where a tool can
 	@"$(VENV)/bin/ruff" check --fix . ; "$(VENV)/bin/ruff" format .
 
 docs: ## build the documentation into docs/_build/html
 	@bash tools/dev/setup_env.sh docs
-	@"$(VENV)/bin/python" -m sphinx -q -b html docs docs/_build/html && echo "Open docs/_build/html/index.html"
+	@"$(VENV)/bin/python" -m sphinx -q -W -b html docs docs/_build/html && echo "Open docs/_build/html/index.html"
 
 clean: ## remove caches and build output; runs, data and the environment stay
 	@rm -rf build dist docs/_build htmlcov .coverage .coverage.* .pytest_cache .ruff_cache *.egg-info us3l_mm/.mim

@@ -50,3 +50,4 @@ MODELS = ScopedRegistry(
 )
 MODEL_WRAPPERS = ScopedRegistry('MODEL_WRAPPERS', ['us3l_mm.models'])
 OPTIM_WRAPPERS = ScopedRegistry('OPTIM_WRAPPERS', ['us3l_mm.engine'])
+TASK_UTILS = ScopedRegistry('TASK_UTILS', ['us3l_mm.models'])

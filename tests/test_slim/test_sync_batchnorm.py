@@ -1,4 +1,4 @@
-"""Synchronised batch norm in a group of one process; tests/test_models/test_ddp.py has several."""
+"""Synchronised batch norm in a group of one process; tests/test_models/test_multi_width/test_ddp.py has several."""
 
 import pytest
 import torch

@@ -41,7 +41,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         distill_loss (dict, optional): Loss of the narrower widths. Defaults to None.
         distill_predictor (dict, optional): Auxiliary distillation head. Defaults to None: the distillation
             loss is taken behind the base predictor.
-        sampler (dict, optional): Arguments of :class:`us3l_mm.slim.WidthSampler`.
+        sampler (dict, optional): Arguments of :class:`us3l_mm.slim.WidthSampler`, or of another ``type``.
         base_target (str): Where the target of the widest network comes from: ``'momentum'`` (the teacher)
             or ``'online'`` (its own embedding, without gradient).
         sub_target (str): The same for the others, where ``'online'`` is the embedding of the widest network

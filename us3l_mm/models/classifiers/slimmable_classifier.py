@@ -32,7 +32,7 @@ class SlimmableClassifier(MultiWidthTraining, ImageClassifier):
         head (dict): Head that reads features of any width, such as :class:`SlimmableLinearClsHead`.
         eval_widths (Sequence[float]): Widths that predictions are made at.
         neck (dict): Pooling. Defaults to global average pooling.
-        sampler (dict, optional): Arguments of :class:`us3l_mm.slim.WidthSampler`.
+        sampler (dict, optional): Arguments of :class:`us3l_mm.slim.WidthSampler`, or of another ``type``.
         distill (bool): Whether all but the widest network learn the softmax of the widest, by a soft cross
             entropy, in place of the labels. Defaults to False.
         group_reg (dict, optional): As for :class:`US3L`.

@@ -35,7 +35,7 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
 
     Args:
         detector (str): Stock detector, such as ``'RetinaNet'``.
-        sampler (dict, optional): Arguments of :class:`us3l_mm.slim.WidthSampler`.
+        sampler (dict, optional): Arguments of :class:`us3l_mm.slim.WidthSampler`, or of another ``type``.
         distill (dict, optional): Weights of what the narrower widths learn from the widest: ``feature``, see
             :func:`feature_distance`, ``cls``, :func:`class_divergence`, and ``box``, :func:`box_distance`. The
             last two compare the outputs of the dense head, the RPN of two-stage detectors, whose RoI head takes

@@ -12,9 +12,12 @@ from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from us3l_mm.registry import TASK_UTILS
 from us3l_mm.slim import SlimmableLayer, WidthSampler, switch_layers, trace_channels
 
 from .group_reg import GroupRegularizer
+
+TASK_UTILS.register_module(module=WidthSampler)  # here, because slim knows no registry
 
 
 @dataclass
@@ -72,6 +75,9 @@ class MultiWidthTraining:
     ) -> None:
         """Set the widths, the regularisation and the update rule; arguments as for :class:`US3L`.
 
+        The ``type`` of ``sampler`` defaults to :class:`us3l_mm.slim.WidthSampler`; a sampler of another type is called
+        as that one is, and has its ``width_range`` and ``count``.
+
         Raises:
             ValueError: If an option is not one of those named, the backbone cannot run at the lowest width, or forward
                 passes of any width are to be compiled.
@@ -80,7 +86,7 @@ class MultiWidthTraining:
             raise ValueError(f'micro_batches must be a whole number from 1, got {micro_batches!r}')
         if update not in ('per_width', 'accumulate'):
             raise ValueError(f"update must be one of ('per_width', 'accumulate'), got {update!r}")
-        self.sampler = WidthSampler(**(sampler or {}))
+        self.sampler = TASK_UTILS.build({'type': 'us3l_mm.WidthSampler', **(sampler or {})})
         self.group_reg = None if group_reg is None else GroupRegularizer(**group_reg)
         self.update = update
         self.by_epoch = by_epoch
