@@ -125,7 +125,7 @@ up_to_date() { [[ -x $VENV/bin/python && ! -e $RUNNING && $(cat "$STAMP" 2>/dev/
 
 main() {
     local name wanted=()
-    for name in runtime mminstall tests demo $EXTRA; do wanted+=(-r "requirements/$name.txt"); done
+    for name in runtime detection mminstall tests demo $EXTRA; do wanted+=(-r "requirements/$name.txt"); done
     STEPS=5
     SECONDS=0
     trap 'echo; echo "set-up interrupted; call it again and it goes on" >&2; exit 130' INT TERM
