@@ -1,4 +1,4 @@
-"""Measure the batch-norm statistics of a pretrained backbone at each width, and save them with it.
+"""Calibrate a pretrained backbone: measure its batch-norm statistics at several widths, and save them with it.
 
 python tools/calibrate_bn.py CONFIG CHECKPOINT --widths 1.0 0.75 0.5 0.25
 """
@@ -16,9 +16,6 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_random_seed
 from mmengine.utils import ProgressBar
 
-import us3l_mm  # noqa: F401  before anything of mmcv.ops
-from us3l_mm.config.load import read_config
-from us3l_mm.models.multi_width.training import MultiWidthTraining
 from us3l_mm.slim import calibrate_bn, parse_width, width_label
 from us3l_mm.utils.files import write_files
 
@@ -27,7 +24,7 @@ WIDTHS = [1.0, 0.9, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25]
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Calibrate batch norm', formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description='Calibrate a checkpoint for several widths', formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument('config', help='config of the pretraining; its training images are used')
     parser.add_argument('checkpoint', help='checkpoint of the pretraining')
@@ -36,9 +33,9 @@ def parse_args() -> argparse.Namespace:
         type=parse_width,
         nargs='+',
         default=WIDTHS,
-        help='widths to calibrate, such as 0.5, or layer1=0.5,layer4=0.8 for parts',
+        help='widths to calibrate for, such as 0.5, or layer1=0.5,layer4=0.8 for parts',
     )
-    parser.add_argument('--num-batches', type=int, default=100, help='batches to average over, at most one epoch')
+    parser.add_argument('--num-batches', type=int, default=100, help='batches to average over, at most an epoch')
     parser.add_argument('--out', help='file to write; <checkpoint>_calibrated.pth if not given')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
@@ -46,7 +43,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def images(cfg: Config, preprocessor: torch.nn.Module, num_batches: int) -> Iterator[torch.Tensor]:
-    """First views of training batches, with a progress bar."""
+    """Yield the first view of training batches (N, 3, H, W), with a progress bar."""
     loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
     count = min(num_batches, len(loader))
     bar = ProgressBar(count)
@@ -58,6 +55,9 @@ def images(cfg: Config, preprocessor: torch.nn.Module, num_batches: int) -> Iter
 
 def main() -> None:
     args = parse_args()
+    from us3l_mm.config import read_config  # here: --help need not wait for it
+    from us3l_mm.models.multi_width.training import MultiWidthTraining
+
     cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     logger = MMLogger.get_instance('us3l_mm', log_level='INFO')

@@ -1,9 +1,9 @@
-"""The main job from end to end on a CPU: pretrain without labels, run at every width, probe, detect.
+"""Run the main job from end to end on a CPU: pretrain without labels, calibrate, probe and detect at several widths.
 
 python tools/demo.py        (or: make demo)
 
-Each step is an ordinary command of this project, printed before it runs. Run again after an interruption,
-the demo goes on where it stopped; delete work_dirs/demo to start over.
+Each step is a command of this project, printed before it runs. After an interruption the same command goes on where it
+stopped; delete work_dirs/demo to start over.
 """
 
 import argparse
@@ -24,7 +24,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import us3l_mm  # noqa: F401  before anything of mmcv.ops
 from us3l_mm.config import read_config
 from us3l_mm.datasets import Digits
 from us3l_mm.deploy.costs import width_complexity
@@ -44,16 +43,16 @@ def say(text: str) -> None:
 
 
 def run(*command: str) -> None:
-    """Run one of our tools; its output is the user's progress."""
+    """Run one of our tools as a command, with its output on the screen."""
     print('$ python ' + shlex.join(command), flush=True)
-    # For nets this small a second thread gains little, and on a busy machine it costs several times the time.
+    # One thread: a second one gains little for nets this small, and slows them down several times on a busy machine.
     done = subprocess.run([sys.executable, *command], env={'OMP_NUM_THREADS': '1', **os.environ})
     if done.returncode:
-        raise SystemExit(f'demo: this step failed (exit code {done.returncode}); its messages stand above')
+        raise SystemExit(f'demo: this step failed (exit code {done.returncode}), see its messages above')
 
 
 def probe(backbone, cfg: Config) -> dict[float, dict[str, float]]:
-    """Accuracy (%) of logistic regression on frozen features, with all labels and with 10 a class."""
+    """Measure the accuracy (%) of logistic regression on frozen features, with all labels and with 10 a class."""
     preprocessor = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **cfg.model.data_preprocessor})
     loaders = {
         'train': Runner.build_dataloader({**cfg.train_dataloader, 'sampler': cfg.val_dataloader.sampler}, seed=0),
@@ -76,7 +75,7 @@ def probe(backbone, cfg: Config) -> dict[float, dict[str, float]]:
 
 
 def random_backbone(cfg: Config):
-    """The same network as it is before pretraining, with calibrated batch norm."""
+    """Build the same backbone with random weights, and calibrate it."""
     set_random_seed(cfg.randomness.seed)
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -87,7 +86,7 @@ def random_backbone(cfg: Config):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--work-dir', default='work_dirs/demo', help='where everything goes (default: %(default)s)')
+    parser.add_argument('--work-dir', default='work_dirs/demo', help='folder for everything (default: %(default)s)')
     out = Path(parser.parse_args().work_dir)
     warnings.filterwarnings('ignore')
     torch.set_num_threads(1)

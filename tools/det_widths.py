@@ -1,11 +1,11 @@
-"""Fine-tune and evaluate a detector at several widths of one pretraining; write a table and a plot.
+"""Fine-tune and test a detector at several widths of one pretrained backbone; write a table and a plot.
 
 python tools/det_widths.py configs/det/retinanet_r50_fpn_1x_coco.py CALIBRATED_CHECKPOINT --gpus 8
 python tools/det_widths.py configs/det/faster-rcnn_r50_fpn_voc-custom.py CALIBRATED_CHECKPOINT --widths 1.0 0.5 \
     --cfg-options data_root=FOLDER classes=cat,dog
 
-Each step is an ordinary command of this project, printed before it runs. Run again after an interruption, it goes
-on where it stopped. See docs/detection.md.
+Each step is a command of this project, printed before it runs. After an interruption the same command goes on where it
+stopped. See docs/detection.md.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import get_git_hash
 
-from us3l_mm.config import load_config
 from us3l_mm.deploy.costs import detector_costs
 from us3l_mm.slim import parse_width, width_label
 from us3l_mm.utils.files import write_text
@@ -42,19 +41,25 @@ def parse_args() -> argparse.Namespace:
         default=[1.0, 0.75, 0.5, 0.25],
         help='widths, such as 0.5, or layer1=0.5,layer4=0.8 for parts (default: %(default)s)',
     )
-    parser.add_argument('--work-dir', type=Path, help='where all goes; work_dirs/det_widths/<name of the config>')
+    parser.add_argument(
+        '--work-dir', type=Path, help='folder for everything; work_dirs/det_widths/<name of the config> if not given'
+    )
     parser.add_argument('--gpus', type=int, default=1, help='processes to train and test with (default: %(default)s)')
-    parser.add_argument('--print-only', action='store_true', help='run nothing, print and plot what there is')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override entries of all widths')
+    parser.add_argument('--print-only', action='store_true', help='run nothing, print and plot the results so far')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='override config entries at all widths: key=value ...'
+    )
     return parser.parse_args()
 
 
 def width_config(args: argparse.Namespace, width: float | dict[str, float]) -> Config:
-    """Whole config of one width."""
+    """Write the config of a detector at one width, with the weights of the checkpoint."""
+    from us3l_mm.config import load_config  # here: --help need not wait for it
+
     cfg = load_config(args.config, args.cfg_options, width=width)
     if 'auto_scale_lr' in cfg:
         cfg.auto_scale_lr.enable = True  # the recipe's rate is for its number of GPUs
-    cfg.det_widths = dict(gpus=args.gpus)  # so that it counts as a setting
+    cfg.det_widths = dict(gpus=args.gpus)  # a setting: another number of GPUs starts anew
     weights = cfg.model.backbone.get('init_cfg') or dict(type='Pretrained', prefix='backbone.')
     cfg.model.backbone.init_cfg = {**weights, 'checkpoint': osp.abspath(args.checkpoint)}
     shared = (cfg.model.get('roi_head') or {}).get('shared_head')
@@ -64,7 +69,7 @@ def width_config(args: argparse.Namespace, width: float | dict[str, float]) -> C
 
 
 def check_weights(cfg: Config) -> None:
-    """See that the checkpoint has this width, before hours are spent on the others."""
+    """Stop if the checkpoint is not calibrated for this width, before hours are spent on others."""
     try:
         MODELS.build(cfg.model.backbone).init_weights()
     except (AssertionError, FileNotFoundError, RuntimeError) as error:
@@ -72,21 +77,21 @@ def check_weights(cfg: Config) -> None:
 
 
 def costs(cfg: Config) -> dict[str, float]:
-    """Parameters and MACs of a detector for one image of the size it is tested with."""
+    """Count parameters and MACs of a detector for one image of its test size."""
     detector = MODELS.build({**cfg.model, 'init_cfg': None})
     scale = next(step['scale'] for step in cfg.test_dataloader.dataset.pipeline if step['type'] == 'Resize')
     return detector_costs(detector, (min(scale), max(scale)))
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """Metrics that the last test in a folder logged, by name."""
+    """Read the metrics of the last test in a folder, by name."""
     logs = sorted(folder.glob('*/*.json'))
     found = json.loads(logs[-1].read_text()) if logs else {}
     return {key: value for key, value in found.items() if '/' in key}
 
 
 def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> None:
-    """Train and test one width, each unless it is done; then write ``result.json``.
+    """Train and test a detector at one width, except for steps that are done, and write ``result.json``.
 
     Raises:
         StepFailed: If a command fails.
@@ -115,13 +120,13 @@ def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> N
 
 
 def collect(out: Path) -> list[dict]:
-    """Results of all widths, the one of the most operations first."""
+    """Read the results of all widths, from the most MACs."""
     rows = [json.loads(path.read_text()) for path in out.glob('w*/result.json')]
     return sorted(rows, key=lambda row: row['macs'], reverse=True)
 
 
 def markdown(rows: list[dict], title: str) -> str:
-    """One line for each width. Metrics of COCO and VOC are fractions, and stand as percentages."""
+    """Write a Markdown table with a line for each width, and metrics in percent."""
     names = [name for name in rows[0]['metrics'] if rows[0]['metrics'][name] >= 0] if rows else []
     lines = [
         [
@@ -141,7 +146,7 @@ def markdown(rows: list[dict], title: str) -> str:
 
 
 def plot(rows: list[dict], title: str, path: Path) -> None:
-    """Each mean AP over MACs."""
+    """Plot each mean AP over MACs."""
     macs, notes = [row['macs'] / 1e9 for row in rows], [width_label(row['width']) for row in rows]
     names = [name for name in rows[0]['metrics'] if name.endswith('mAP')]
     curves = [Curve(macs, [100 * row['metrics'][name] for row in rows], name, notes) for name in names]

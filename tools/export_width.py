@@ -1,7 +1,7 @@
-"""Export one width of a trained model as a plain network.
+"""Export one width of a trained model as a dense network.
 
-python tools/export_width.py CONFIG CHECKPOINT --width 0.5 --format dense         # OUT.pth and OUT.py, at any width
-python tools/export_width.py CONFIG CHECKPOINT --width 0.5 --format stock         # the same, runs without us3l_mm
+python tools/export_width.py CONFIG CHECKPOINT --width 0.5 --format dense         # OUT.pth and OUT.py, any width
+python tools/export_width.py CONFIG CHECKPOINT --width 0.5 --format stock         # the same, works without us3l_mm
 python tools/export_width.py CONFIG CHECKPOINT --width 0.5 --format onnx          # OUT.onnx
 python tools/export_width.py CONFIG CHECKPOINT --width 0.5 --format torch-export  # OUT.pt2
 """
@@ -14,34 +14,30 @@ from pathlib import Path
 import torch
 from mmengine.config import DictAction
 
-import us3l_mm  # noqa: F401  before anything of mmcv.ops
-from us3l_mm.deploy.export import (
-    check_onnx_packages,
-    checkpoint_files,
-    describe,
-    export_onnx,
-    export_torch,
-)
-from us3l_mm.deploy.plain_model import image_size, plain_model
-from us3l_mm.deploy.stock_backbone import stock_config, stock_model
 from us3l_mm.slim import parse_width, width_key, width_label
 from us3l_mm.utils.files import write_files
 
-PROGRAMS = {'onnx': (export_onnx, '.onnx'), 'torch-export': (export_torch, '.pt2')}
+PROGRAMS = {'onnx': '.onnx', 'torch-export': '.pt2'}
 SUFFIXES = ('.pth', '.py', '.onnx', '.pt2')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Export one width of a trained model')
+    parser = argparse.ArgumentParser(description='Export one width of a trained model as a dense network')
     parser.add_argument('config', help='config of a pretraining, a linear probe, a classifier or a detector')
-    parser.add_argument('checkpoint', help='its checkpoint; of several widths, one that tools/calibrate_bn.py wrote')
     parser.add_argument(
-        '--width', type=parse_width, help='0.5, or layer1=0.5,layer4=0.8; that of the config if it fixes one'
+        'checkpoint', help='its checkpoint; calibrated by tools/calibrate_bn.py if the model is slimmable'
     )
-    parser.add_argument('--format', choices=['dense', 'stock', *PROGRAMS], required=True, help='what to write')
-    parser.add_argument('--out', help='file to write, without suffix; CHECKPOINT_w<width>_<format> if not given')
-    parser.add_argument('--force', action='store_true', help='replace files that are there')
-    parser.add_argument('--framework', choices=['mmpretrain', 'mmdet'], help='whose backbone a stock export has')
+    parser.add_argument(
+        '--width',
+        type=parse_width,
+        help='0.5, or layer1=0.5,layer4=0.8 for parts; the width of the config if it fixes one',
+    )
+    parser.add_argument('--format', choices=['dense', 'stock', *PROGRAMS], required=True, help='kind of export')
+    parser.add_argument('--out', help='files to write, without suffix; CHECKPOINT_w<width>_<format> if not given')
+    parser.add_argument('--force', action='store_true', help='replace existing files')
+    parser.add_argument(
+        '--framework', choices=['mmpretrain', 'mmdet'], help='library of the backbone of a stock export'
+    )
     parser.add_argument(
         '--input', type=int, nargs='+', metavar='PIXELS', help='side, or height and width, of the images (ONNX, torch)'
     )
@@ -59,20 +55,24 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    warnings.filterwarnings('ignore')  # upstream's, by the hundred while a model is traced
+    from us3l_mm.deploy.export import check_onnx_packages, checkpoint_files, describe, export_onnx, export_torch
+    from us3l_mm.deploy.plain_model import image_size, plain_model  # here: --help need not wait for them
+    from us3l_mm.deploy.stock_backbone import stock_config, stock_model
+
+    warnings.filterwarnings('ignore')  # hundreds of torch and mmengine while a model is traced
     if args.format == 'onnx':
         check_onnx_packages()
-    if args.format == 'stock':  # before statistics are asked for that would serve nothing
+    if args.format == 'stock':  # before the checkpoint is read: a width that does not fit need not be calibrated
         cfg = stock_config(plain_model(args.config, None, args.width, args.cfg_options), args.framework)
     plain = plain_model(args.config, args.checkpoint, args.width, args.cfg_options)
     out = args.out or f'{osp.splitext(args.checkpoint)[0]}_w{width_key(plain.width).replace("/", "-")}_{args.format}'
     out = Path(osp.splitext(out)[0] if out.endswith(SUFFIXES) else out)
     about = dict(describe(plain, args.config, args.checkpoint), format=args.format)
     if args.format in PROGRAMS:
-        export, suffix = PROGRAMS[args.format]
+        export = {'onnx': export_onnx, 'torch-export': export_torch}[args.format]
         size = image_size(args.input, plain)
         program, difference = export(plain, size, dict(about, input=[3, *size]))
-        files = {out.with_name(out.name + suffix): lambda path: path.write_bytes(program)}
+        files = {out.with_name(out.name + PROGRAMS[args.format]): lambda path: path.write_bytes(program)}
         done = f'images N x 3 x {size[0]} x {size[1]}, N free; differs from torch by {difference:.1e} at most'
     else:
         cfg, model = (plain.cfg, plain.model) if args.format == 'dense' else (cfg, stock_model(plain, cfg))

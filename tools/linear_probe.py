@@ -1,4 +1,4 @@
-"""Linear evaluation of a calibrated checkpoint at all widths, in one pass over the data.
+"""Train linear probes on a calibrated checkpoint, at all widths in one pass over the data.
 
 python tools/linear_probe.py configs/linear/r18_1xb512-100e_cifar100.py CHECKPOINT --widths 1.0 0.5 0.25
 """
@@ -11,16 +11,15 @@ from mmengine.fileio import dump
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
-from us3l_mm.config import load_config
 from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.slim import parse_single_width
 from us3l_mm.utils.tables import markdown_table
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Linear evaluation of all widths')
-    parser.add_argument('config', help='config of the evaluation, from configs/linear')
-    parser.add_argument('checkpoint', help='checkpoint that tools/calibrate_bn.py wrote')
+    parser = argparse.ArgumentParser(description='Train and test linear probes at several widths')
+    parser.add_argument('config', help='config of a linear probe, from configs/linear')
+    parser.add_argument('checkpoint', help='checkpoint of the pretraining, calibrated by tools/calibrate_bn.py')
     parser.add_argument('--widths', type=parse_single_width, nargs='+', help='widths; those of the config if not given')
     parser.add_argument('--work-dir', help='where logs and results go; work_dirs/<name of the config> if not given')
     parser.add_argument('--resume', action='store_true', help='continue from the latest checkpoint in the work dir')
@@ -32,7 +31,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def table(rows: list[dict]) -> str:
-    """One line for each width."""
+    """Write a Markdown table with a line for each width."""
     metrics = [key for key in rows[0] if key.startswith('top')]
     header = ['width', 'params (M)', 'MACs (G)', *(f'{key} (%)' for key in metrics)]
     lines = [
@@ -45,6 +44,8 @@ def table(rows: list[dict]) -> str:
 
 def main() -> None:
     args = parse_args()
+    from us3l_mm.config import load_config  # here: --help need not wait for it
+
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     if args.widths is not None:
         cfg.model.widths = args.widths
@@ -57,7 +58,7 @@ def main() -> None:
     metrics = runner.test()
     model = runner.model.module if hasattr(runner.model, 'module') else runner.model
     backbone = model.backbone
-    if model.fixed_width is not None:  # costs what the slimmable net costs at that width
+    if model.fixed_width is not None:  # count the slimmable backbone at that width
         backbone = MODELS.build({**cfg.model.backbone, 'width': None, 'init_cfg': None})
     rows = []
     for width in model.widths:

@@ -1,11 +1,11 @@
-"""Run a table of the paper, case by case, and print it beside the published one.
+"""Run the cases of a table of the paper, and print the results beside the published ones.
 
 python tools/run_table.py ablation --gpus 4                                # the 17 cases on CIFAR-100
-python tools/run_table.py ablation --dataset digits --cases 2 4 8 10 13 17  # a try on a laptop
+python tools/run_table.py ablation --dataset digits --cases 2 4 8 10 13 17  # to try it on a laptop
 python tools/run_table.py ablation --dataset digits --print-only
 
-Each step is an ordinary command of this project, printed before it runs. Run again after an interruption,
-the table goes on where it stopped. See docs/tables.md.
+Each step is a command of this project, printed before it runs. After an interruption the same command goes on where it
+stopped. See docs/tables.md.
 """
 
 import argparse
@@ -18,7 +18,6 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.utils import get_git_hash
 
-from us3l_mm.config import read_config, set_width
 from us3l_mm.slim import check_width
 from us3l_mm.utils.files import write_text
 from us3l_mm.utils.jobs import StepFailed, last_checkpoint, run_step, run_unfinished
@@ -32,24 +31,28 @@ TABLES = ROOT / 'configs' / 'tables'
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('table', help='name of a file in configs/tables without .py, or path of a table')
-    parser.add_argument('--dataset', default='cifar100', help='data set (default: %(default)s); digits is a small one')
+    parser.add_argument('table', help='name of a file in configs/tables, without .py, or path of a table')
+    parser.add_argument('--dataset', default='cifar100', help='data set (default: %(default)s); digits is small')
     parser.add_argument('--cases', nargs='+', help='names of cases; all if not given')
     parser.add_argument(
-        '--widths', type=float, nargs='+', help="widths to evaluate; those of the probe's config if not"
+        '--widths', type=float, nargs='+', help="widths to evaluate; those of the probe's config if not given"
     )
-    parser.add_argument('--epochs', type=int, help='epochs of pretraining, with the schedule scaled to them')
-    parser.add_argument('--probe-epochs', type=int, help='the same for the linear evaluation')
+    parser.add_argument('--epochs', type=int, help='epochs of the pretraining; schedules are scaled')
+    parser.add_argument('--probe-epochs', type=int, help='epochs of the linear probe; schedules are scaled')
     parser.add_argument('--gpus', type=int, default=1, help='processes to pretrain with (default: %(default)s)')
-    parser.add_argument('--work-dir', help='where everything goes; work_dirs/tables/<table>_<dataset> if not given')
-    parser.add_argument('--print-only', action='store_true', help='run nothing, print what there is')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override entries of all pretrainings')
-    parser.add_argument('--probe-options', nargs='+', action=DictAction, help='override entries of all evaluations')
+    parser.add_argument('--work-dir', help='folder for everything; work_dirs/tables/<table>_<dataset> if not given')
+    parser.add_argument('--print-only', action='store_true', help='run nothing, print and plot the results so far')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='override config entries of all pretrainings'
+    )
+    parser.add_argument(
+        '--probe-options', nargs='+', action=DictAction, help='override config entries of all linear probes'
+    )
     return parser.parse_args()
 
 
 def pick(what: str, wanted: str, known: list[str]) -> str:
-    """``wanted``, if it is known, or else an error that lists what is."""
+    """Return ``wanted`` if it is known, else stop with a list of what is."""
     if wanted in known:
         return wanted
     raise SystemExit(f'no {what} {wanted!r}; there are: {", ".join(known)}')
@@ -63,7 +66,7 @@ def load_table(name: str) -> Config:
 
 
 def select(table: Config, dataset: str, names: list[str] | None) -> dict[str, ConfigDict]:
-    """Cases of a table that are asked for and can be had on the data set, in the table's order."""
+    """Choose the cases by name, or all that the data set has, in the order of the table."""
     pick('data set', dataset, sorted({key for base in table.bases.values() for key in base}))
     bases = {name: table.bases[pick('base', case.base, list(table.bases))] for name, case in table.cases.items()}
     cases = {name: case for name, case in table.cases.items() if dataset in bases[name]}
@@ -72,7 +75,7 @@ def select(table: Config, dataset: str, names: list[str] | None) -> dict[str, Co
 
 
 def set_epochs(cfg: Config, epochs: int) -> None:
-    """Change the length of training, and with it the schedules of the learning rate."""
+    """Change the epochs of a training, and scale the schedules of its learning rate."""
     factor = epochs / cfg.train_cfg.max_epochs
     cfg.train_cfg.max_epochs = epochs
     for scheduler in cfg.param_scheduler:
@@ -90,7 +93,9 @@ def set_epochs(cfg: Config, epochs: int) -> None:
 def case_configs(
     table: Config, case: ConfigDict, args: argparse.Namespace, width: float | None = None
 ) -> dict[str, Config]:
-    """Whole configs of a case, ``pretrain`` and ``probe``; with a width, those of a plain net of that width."""
+    """Write the configs of a case, ``pretrain`` and ``probe``; with a width, those of a dense net of that width."""
+    from us3l_mm.config import read_config, set_width  # here: --help need not wait for it
+
     cfg = read_config(ROOT / table.bases[case.base][args.dataset])
     cfg.merge_from_dict(case.get('changes', {}))
     epochs = args.epochs or table.epochs.get(args.dataset, cfg.train_cfg.max_epochs)
@@ -99,7 +104,7 @@ def case_configs(
     checkpoint.interval = min(checkpoint.interval, max(1, cfg.train_cfg.max_epochs // 8))  # lose an eighth at most
     if 'auto_scale_lr' in cfg:
         cfg.auto_scale_lr.enable = True  # the recipe's rate is for its number of GPUs
-    cfg.run_table = dict(gpus=args.gpus)  # so that it counts as a setting
+    cfg.run_table = dict(gpus=args.gpus)  # a setting: another number of GPUs starts anew
     cfg.merge_from_dict(args.cfg_options or {})
 
     probe = read_config(ROOT / table.probes[args.dataset])
@@ -115,7 +120,7 @@ def case_configs(
 
 
 def case_runs(table: Config, case: ConfigDict, folder: Path, args: argparse.Namespace) -> dict[Path, dict[str, Config]]:
-    """Folder and configs of each run of a case: one, or with ``per_width`` one for each width."""
+    """Write the configs of each run of a case, by folder: one run, or with ``per_width`` one for each width."""
     configs = case_configs(table, case, args)
     if not case.get('per_width'):
         return {folder: configs}
@@ -123,7 +128,7 @@ def case_runs(table: Config, case: ConfigDict, folder: Path, args: argparse.Name
 
 
 def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> None:
-    """Pretrain, calibrate and probe, each unless it is done; then write ``result.json``.
+    """Pretrain, calibrate and probe, except for steps that are done, and write ``result.json``.
 
     Raises:
         StepFailed: If a command fails.
@@ -136,7 +141,7 @@ def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> N
     checkpoint = last_checkpoint(pretrain, name)
     if checkpoint is None:
         raise StepFailed(f'train left no {name} in {pretrain}')
-    if cfg.model.backbone.get('width') is None:  # a plain net has its statistics from training
+    if cfg.model.backbone.get('width') is None:  # a dense net has its statistics from training
         uncalibrated, checkpoint = checkpoint, folder / 'calibrated.pth'
         if not checkpoint.exists():
             arguments = [folder / 'pretrain.py', uncalibrated, '--out', checkpoint, '--widths', *probe.model.widths]
@@ -154,7 +159,7 @@ def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> N
 
 
 def run_cases(table: Config, cases: dict[str, ConfigDict], out: Path, args: argparse.Namespace) -> None:
-    """Run what is not finished."""
+    """Run all runs of the cases that are not finished."""
     runs = {}
     for name, case in cases.items():
         runs.update(case_runs(table, case, out / name, args))
@@ -162,7 +167,7 @@ def run_cases(table: Config, cases: dict[str, ConfigDict], out: Path, args: argp
 
 
 def collect(table: Config, cases: dict[str, ConfigDict], out: Path) -> dict[str, dict]:
-    """Measured and published accuracies (%) by case and width; a published collapse is None."""
+    """Read measured and published accuracies (%) by case and width; None is a published collapse."""
     rows = {}
     for name, case in cases.items():
         folders = [out / name, *sorted((out / name).glob('w*'))]
@@ -181,7 +186,7 @@ def collect(table: Config, cases: dict[str, ConfigDict], out: Path) -> dict[str,
 
 
 def markdown(table: Config, rows: dict[str, dict], dataset: str) -> str:
-    """The table, published numbers in columns of their own that say so."""
+    """Write a Markdown table with measured and published numbers in columns of their own."""
     published = table.published_from
     measured = {width for row in rows.values() for width in row['measured']}
     widths = sorted(measured or {f'{width:g}' for width in table.published_widths}, key=float, reverse=True)
@@ -213,7 +218,7 @@ def markdown(table: Config, rows: dict[str, dict], dataset: str) -> str:
 
 
 def plot(table: Config, rows: dict[str, dict], dataset: str, path: Path) -> None:
-    """Accuracy over width: measured on the left, published on the right."""
+    """Plot accuracy over width, measured on the left and published on the right."""
     published = f'published, {table.published_from.data}, {table.published_from.name}'
     panels = []
     for title, key in ((f'measured, {dataset}', 'measured'), (published, 'published')):

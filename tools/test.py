@@ -1,4 +1,4 @@
-"""Evaluate a trained model: a detector or a classifier at a width.
+"""Test a trained detector or classifier, at one width or several.
 
 python tools/test.py configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py work_dirs/.../epoch_10.pth --width 0.5
 python tools/test.py configs/det/slimmable-retinanet_r50_fpn_1x_coco.py CALIBRATED_CHECKPOINT --widths 1.0 0.5
@@ -12,10 +12,9 @@ from mmengine.config import Config, DictAction
 from mmengine.fileio import dump
 from mmengine.runner import Runner
 
-from us3l_mm.config import load_config
 from us3l_mm.slim import parse_width
 
-# By default_scope: visualizer, and the hook that draws with it.
+# By default_scope: the visualizer, its hook with options, and the option for the folder.
 DRAWING = {
     'mmdet': ('DetLocalVisualizer', dict(type='DetVisualizationHook', draw=True), 'test_out_dir'),
     'mmpretrain': ('UniversalVisualizer', dict(type='VisualizationHook', enable=True, interval=1), 'out_dir'),
@@ -29,44 +28,46 @@ def pickle_file(path: str) -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Evaluate a model')
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint of a training with this config at this width')
+    parser = argparse.ArgumentParser(description='Test a trained model')
+    parser.add_argument('config', help='config of a detector or a classifier')
+    parser.add_argument('checkpoint', help='checkpoint of a training with this config')
     parser.add_argument('--work-dir', help='where logs go; work_dirs/<name of the config> if not given')
     parser.add_argument(
         '--width', type=parse_width, help='width at which the model was trained, if the config has another'
     )
     parser.add_argument(
-        '--widths', type=parse_width, nargs='+', help='test one detector for all widths at each of these'
+        '--widths', type=parse_width, nargs='+', help='test a slimmable detector at each of these widths'
     )
     parser.add_argument('--out', type=pickle_file, help='write all predictions to this *.pkl file')
-    parser.add_argument('--show-dir', help='write the images with their predictions to this folder')
+    parser.add_argument('--show-dir', help='draw the predictions into images in this folder')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.widths and (args.width is not None or args.out or args.show_dir):
-        parser.error('--widths goes without --width, --out and --show-dir')
+        parser.error('--widths cannot be combined with --width, --out or --show-dir')
     return args
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:
-    """Make ``cfg`` write drawn predictions to ``folder``."""
+    """Change a config so that a test draws its predictions into images in ``folder``."""
     scope = cfg.get('default_scope')
     if scope not in DRAWING:
-        raise SystemExit(f'--show-dir can draw for default_scope {" or ".join(DRAWING)}, got {scope}')
+        raise SystemExit(f'--show-dir needs default_scope {" or ".join(DRAWING)} in the config, got {scope}')
     visualizer, hook, key = DRAWING[scope]
     cfg.visualizer = dict(type=visualizer, vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
-    # mmdet's hook joins a relative folder to the work dir once per batch.
+    # An absolute path, because mmdet's hook joins a relative one to the work dir once per batch.
     hooks = cfg.setdefault('default_hooks', {})
     hooks.visualization = {**(hooks.get('visualization') or {}), **hook, key: osp.abspath(folder)}
 
 
 def main() -> None:
     args = parse_args()
+    from us3l_mm.config import load_config  # here: --help need not wait for it
+
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, args.width)
     if cfg.get('test_dataloader') is None:
-        raise SystemExit(f'{args.config} has no test_dataloader; for a pretraining, see tools/linear_probe.py')
+        raise SystemExit(f'{args.config} has no test_dataloader; test a pretraining by tools/linear_probe.py')
     cfg.load_from = args.checkpoint
     cfg.resume = False
     for part in (cfg.model.backbone, (cfg.model.get('roi_head') or {}).get('shared_head')):
@@ -75,7 +76,7 @@ def main() -> None:
     if args.show_dir is not None:
         draw_predictions(cfg, args.show_dir)
     runner = Runner.from_cfg(cfg)
-    # A net that is loaded in part gives numbers, too.
+    # Strict, because a checkpoint that lacks parts of the model would still give numbers.
     runner.load_checkpoint = functools.partial(runner.load_checkpoint, strict=True)
     if args.out is not None:
         kind = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'

@@ -1,4 +1,4 @@
-"""Train a model from a config: US3L pretraining, a linear probe or a detector at a width.
+"""Train the model of a config: a pretraining, a classifier or a detector.
 
 python tools/train.py configs/us3l/r50_8xb256.py
 python tools/train.py configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py --width 0.5
@@ -19,22 +19,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go; work_dirs/<name of the config> if not given')
     parser.add_argument(
-        '--width', type=parse_width, help='fine-tune a slimmable backbone at 0.5, or layer1=0.5,layer4=0.8'
+        '--width',
+        type=parse_width,
+        help='width of the backbone, to fine-tune it: 0.5, or layer1=0.5,layer4=0.8 for parts',
     )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
-        help='checkpoint to continue from; without a path, the latest one in the work dir',
+        help='continue from this checkpoint; without a path, from the latest one in the work dir',
     )
     parser.add_argument(
         '--amp',
         nargs='?',
         const='float16',
         choices=['float16', 'bfloat16'],
-        help='train in mixed precision; after CONFIG',
+        help='train in mixed precision, float16 if not given; put it after CONFIG',
     )
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch size')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the total batch size')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -42,14 +44,14 @@ def parse_args() -> argparse.Namespace:
 
 
 def config_from_args(args: argparse.Namespace) -> Config:
-    """Config with the command line in it."""
-    from us3l_mm.config import load_config  # here: --help shall not wait for it
+    """Read the config and put the options of the command line into it."""
+    from us3l_mm.config import load_config  # here: --help need not wait for it
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, args.width)
     if args.amp == 'bfloat16':
         if cfg.model.get('roi_head'):
             raise SystemExit('--amp bfloat16 would round the boxes that features are pooled from; use --amp float16')
-        for key in ('loss_scale', 'dtype'):  # of float16
+        for key in ('loss_scale', 'dtype'):  # which are for float16
             cfg.optim_wrapper.pop(key, None)
         cfg.optim_wrapper.type = 'us3l_mm.BFloat16OptimWrapper'
     elif args.amp == 'float16':

@@ -6,18 +6,18 @@ from packaging.version import Version
 
 from .version import __version__
 
-# Package, first version that works, first that does not, what to install. Detection alone needs mmdet.
+# Package under its possible names, first version that works, first that does not, what to install.
 _SUPPORTED = (
     (('mmengine',), '0.10.0', '1.0.0', 'mmengine==0.10.7'),
     (('mmcv', 'mmcv-lite'), '2.0.1', '2.2.0', 'mmcv-lite==2.1.0 (or mmcv==2.1.0, which compiles)'),
     (('mmpretrain',), '1.2.0', '2.0.0', 'mmpretrain==1.2.0'),
     (('mmdet',), '3.3.0', '4.0.0', 'mmdet==3.3.0'),
 )
-_OPTIONAL = ('mmdet',)
+_OPTIONAL = ('mmdet',)  # for detection alone
 
 
 def _installed(names: tuple[str, ...]) -> str | None:
-    """Version of the first of several distributions that is installed."""
+    """Return the version of the first distribution in ``names`` that is installed, or None."""
     for name in names:
         try:
             return metadata.version(name)
@@ -27,7 +27,7 @@ def _installed(names: tuple[str, ...]) -> str | None:
 
 
 def _check_versions() -> None:
-    """Raise ImportError, with the fix, unless the OpenMMLab packages are there in versions that work."""
+    """Raise ImportError, with the fix, unless the OpenMMLab packages are installed in versions that work."""
     for names, lowest, too_high, fix in _SUPPORTED:
         found = _installed(names)
         if found is None and names == _OPTIONAL:

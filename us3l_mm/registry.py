@@ -1,4 +1,4 @@
-"""Registries of the scope ``us3l_mm``: use our types from any OpenMMLab config as ``us3l_mm.X``."""
+"""Registries of the scope ``us3l_mm``, whose types any OpenMMLab config can name as ``us3l_mm.X``."""
 
 from importlib import import_module
 
@@ -7,12 +7,12 @@ from mmengine.registry import Registry
 
 
 class ScopedRegistry(Registry):
-    """Registry of this scope that imports what needs mmdet only when a config names it.
+    """Registry of our scope, which imports types that need mmdet only when a config names them.
 
     Args:
-        name (str): Name of the registry of mmengine that it extends, such as ``'MODELS'``.
-        locations (list[str]): Modules that register everything else.
-        with_mmdet (dict[str, str], optional): Module of each type that needs mmdet.
+        name (str): Registry of mmengine to extend, such as ``'MODELS'``.
+        locations (list[str]): Modules that register the types without mmdet.
+        with_mmdet (dict[str, str], optional): Module of each type that needs mmdet, by name. Defaults to none.
     """
 
     def __init__(self, name: str, locations: list[str], with_mmdet: dict[str, str] | None = None) -> None:
@@ -21,7 +21,7 @@ class ScopedRegistry(Registry):
         self.with_mmdet = with_mmdet or {}
 
     def get(self, key: str) -> type | None:
-        """Type of a name with or without scope; see :meth:`mmengine.registry.Registry.get`.
+        """Look up a type by its name with or without scope; see :meth:`mmengine.registry.Registry.get`.
 
         Raises:
             ImportError: If the type needs mmdet, which is not installed.

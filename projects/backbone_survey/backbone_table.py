@@ -1,4 +1,4 @@
-"""Which backbones of mmpretrain and mmdet become slimmable by two config lines: try them all, print a table.
+"""Try which backbones of mmpretrain and mmdet become slimmable by two config lines, and print a table.
 
 python projects/backbone_survey/backbone_table.py --out projects/backbone_survey/README.md
 """
@@ -6,21 +6,12 @@ python projects/backbone_survey/backbone_table.py --out projects/backbone_survey
 import argparse
 import inspect
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-import us3l_mm  # noqa: F401  before anything of mmcv.ops
-
-# isort: split
-import mmdet.models.backbones
-import mmpretrain.models.backbones
-
-import us3l_mm.models.backbones
-from us3l_mm.models.backbones import stock_mmdet
-
-sys.path.insert(0, str(Path(__file__).parent))  # also where it is not run as a script
+sys.path.insert(0, str(Path(__file__).parent))  # for when it is not run as a script
 from slimmability import Verdict, check_slimmable
 
 BEGIN, END = (
@@ -43,7 +34,7 @@ HRNET = {
 REPVGG = dict(num_blocks=[1, 2, 1, 1], width_factor=[0.5] * 4, group_layer_map=None, se_cfg=None)
 MOBILEONE = dict(num_blocks=[1, 2, 1, 1], width_factor=[0.5] * 4, num_conv_branches=[2] * 4, num_se_blocks=[0] * 4)
 VIT = dict(embed_dims=64, num_layers=2, num_heads=4, feedforward_channels=128)
-# Arguments of a small variant of each backbone that needs some, and `size`, the side of its input (default 64).
+# Arguments for a small variant of a backbone, and `size`, the side of its input in pixels (default 64).
 OPTIONS: dict[str, dict[str, dict]] = {
     'mmpretrain': {
         'CSPDarkNet': dict(depth=53),
@@ -93,7 +84,7 @@ OPTIONS: dict[str, dict[str, dict]] = {
         ),
     },
 }
-LIBRARIES = {'mmpretrain': mmpretrain.models.backbones, 'mmdet': mmdet.models.backbones}
+LIBRARIES = ('mmpretrain', 'mmdet')  # imported when needed: --help need not wait for them
 NOT_TRIED = {
     'CSPNet': 'abstract',
     'SparseConvNeXt': 'runs only inside SparK, which sets the mask',
@@ -107,58 +98,49 @@ CHECKED_ELSEWHERE = {
 
 
 def own_classes() -> dict[str, type]:
-    """Backbones of us3l_mm, by the name of the stock one."""
-    ours = us3l_mm.models.backbones
+    """Return the backbones of us3l_mm by the name of the stock one."""
+    from us3l_mm.models import backbones as ours
+    from us3l_mm.models.backbones import stock_mmdet
+
     found = {name: getattr(ours, name) for name in ours.__all__}
     found.update(SlimmableDarknet=stock_mmdet.SlimmableDarknet, SlimmableHRNet=stock_mmdet.SlimmableHRNet)
     return {name.removeprefix('Slimmable'): kind for name, kind in found.items()}
 
 
 def stock_classes(library: str) -> dict[str, type]:
-    """Backbones that a library exports, by name."""
-    module = LIBRARIES[library]
+    """Return the backbones that a library exports, by name."""
+    module = import_module(f'{library}.models.backbones')
     kinds = {name: getattr(module, name) for name in sorted(module.__all__, key=str.lower) if name not in NOT_TRIED}
     return {name: kind for name, kind in kinds.items() if inspect.isclass(kind) and issubclass(kind, nn.Module)}
 
 
-def default_of(kind: type, name: str) -> tuple[bool, Any]:
-    """Whether the constructor of ``kind`` takes the argument ``name``, and its default."""
-    for cls in kind.__mro__:
-        if '__init__' not in vars(cls):
-            continue
-        parameters = inspect.signature(cls.__init__).parameters
-        if name in parameters:
-            return True, parameters[name].default
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-            break  # what it does not name, it does not hand on
-    return False, None
-
-
 def check_stock(library: str, name: str) -> Verdict:
-    """:func:`check_slimmable` on a stock backbone with the two config lines."""
+    """Do :func:`check_slimmable` on a stock backbone with the two config lines."""
+    from us3l_mm.config import constructor_parameters
+
     kind = stock_classes(library)[name]
     options = dict(OPTIONS[library].get(name, {}))
     size = options.pop('size', 64)
-    takes_conv, conv_cfg = default_of(kind, 'conv_cfg')
-    takes_norm, norm_cfg = default_of(kind, 'norm_cfg')
-    if not (takes_conv and takes_norm):
-        return Verdict('refused', f'takes no {"norm_cfg" if takes_conv else "conv_cfg"}')
-    # The other options of its norm, such as eps, are a part of the architecture: they stay.
-    norm_cfg = {**(options.get('norm_cfg') or norm_cfg), 'type': 'us3l_mm.SlimmableBatchNorm2d'}
+    parameters = constructor_parameters(kind)
+    for name in ('conv_cfg', 'norm_cfg'):
+        if name not in parameters:
+            return Verdict('refused', f'takes no {name}')
+    # Keep the other options of its norm, such as eps, which belong to the architecture.
+    norm_cfg = {**(options.get('norm_cfg') or parameters['norm_cfg'].default), 'type': 'us3l_mm.SlimmableBatchNorm2d'}
     two_lines = dict(conv_cfg=dict(type='us3l_mm.SlimmableConv2d'), norm_cfg=norm_cfg)
-    own_conv = (conv_cfg or {}).get('type', 'layers')
+    own_conv = (parameters['conv_cfg'].default or {}).get('type', 'layers')
     return check_slimmable(lambda: kind(**options), lambda: kind(**options | two_lines), size, own_conv)
 
 
 def check_own(kind: type) -> Verdict:
-    """:func:`check_slimmable` on a backbone of us3l_mm, against the stock one that it is made of."""
+    """Do :func:`check_slimmable` on a backbone of us3l_mm, against the stock one that it extends."""
     stock = next(cls for cls in kind.__mro__ if cls.__module__.split('.')[0] in LIBRARIES)
     options = OPTIONS[stock.__module__.split('.')[0]].get(stock.__name__, {})
     return check_slimmable(lambda: stock(**options), lambda: kind(**options))
 
 
 def our_class(library: str, name: str) -> str:
-    """Backbone of us3l_mm that takes the checkpoints of a stock one, or nothing."""
+    """Name the backbone of us3l_mm that loads the checkpoints of a stock one; empty if there is none."""
     kind = own_classes().get(name)
     if kind is None:
         return ''
@@ -169,14 +151,14 @@ def our_class(library: str, name: str) -> str:
 
 
 def table(only: list[str] | None = None) -> list[str]:
-    """Lines of the Markdown table; a row is the same whichever other rows are made."""
+    """Write the lines of the Markdown table, for all backbones or some by name."""
     own = own_classes()
     todo = [(library, name) for library in LIBRARIES for name in stock_classes(library)]
     todo += [('us3l_mm', f'Slimmable{name}') for name in sorted(own, key=str.lower) if name not in CHECKED_ELSEWHERE]
     unknown = set(only or ()) - {name for _, name in todo}
     if unknown:
         raise SystemExit(
-            f'no backbone of the name {", ".join(sorted(unknown))}; names are as in projects/backbone_survey/README.md'
+            f'no backbone of the name {", ".join(sorted(unknown))}; see the names in projects/backbone_survey/README.md'
         )
     todo = [(library, name) for library, name in todo if only is None or name in only]
     lines = ['| library | backbone | verdict | why | our class |', '|---|---|---|---|---|']
@@ -193,10 +175,12 @@ def table(only: list[str] | None = None) -> list[str]:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', nargs='+', metavar='NAME', help='backbones to try (default: all)')
-    parser.add_argument('--out', type=Path, help='Markdown page whose table to replace (default: print it)')
+    parser.add_argument('--out', type=Path, help='Markdown page in which to replace the table (default: print it)')
     args = parser.parse_args(argv)
     if args.only and args.out:
-        parser.error('--only prints a part of the table, which --out would put in place of the whole')
+        parser.error(
+            '--only makes a part of the table, which --out would put in place of the whole; leave one of them out'
+        )
     return args
 
 

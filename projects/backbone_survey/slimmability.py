@@ -1,4 +1,4 @@
-"""Whether a network is slimmable by conv_cfg and norm_cfg alone: its narrow forms are those of the full one.
+"""Check whether a network becomes slimmable by conv_cfg and norm_cfg alone.
 
 Shapes: N images, C channels.
 """
@@ -18,14 +18,14 @@ WIDTHS = (0.5, 0.3)
 
 
 class Verdict(NamedTuple):
-    """What became of a backbone: ``works``, ``not aligned``, ``refused`` or ``fails``; and why."""
+    """Result for a backbone: ``works``, ``not aligned``, ``refused`` or ``fails``, and why."""
 
     word: str
     why: str = ''
 
 
 def _randomise(net: nn.Module) -> None:
-    """Give every parameter a value as if trained: no branch starts at zero, nothing stays uninitialised."""
+    """Draw random values for all parameters, so that no branch starts at zero."""
     for tensor in net.parameters():
         if tensor.dim() == 1:
             nn.init.uniform_(tensor, 0.5, 1.5)
@@ -34,14 +34,14 @@ def _randomise(net: nn.Module) -> None:
 
 
 def only_norms_train(net: nn.Module) -> nn.Module:
-    """Batch statistics, but no dropout, so that two runs give the same."""
+    """Set batch norms to training and the rest to evaluation, so that two runs without dropout are equal."""
     for layer in net.modules():
         layer.training = isinstance(layer, _BatchNorm)
     return net
 
 
 class _ChannelMoves(TorchFunctionMode):
-    """Notes what a net does with channels between its layers."""
+    """Records what a net does with channels between its layers."""
 
     WORDS = {'cat': 'concatenates channels', 'chunk': 'splits channels', 'split': 'splits channels'}
 
@@ -60,7 +60,7 @@ class _ChannelMoves(TorchFunctionMode):
 
 
 def _reason(error: Exception) -> str:
-    """First statement of an error, on one line and with one example."""
+    """Shorten an error to its first sentence, with one example."""
     text = re.split(r'; |\. |\n', str(error).strip())[0]
     text = re.sub(r'^\w+ cannot run at width [\d.]+( on an input of \([\d, ]+\))?: ', '', text)  # the row says who
     text = re.sub(r'(\(\w+\)), .*', r'\1, ...', text)
@@ -73,13 +73,16 @@ def check_slimmable(
     size: int = 64,
     own_conv: str = 'layers',
 ) -> Verdict:
-    """Try a backbone; the first thing that goes wrong is the reason.
+    """Build a backbone and run it at several widths.
 
     Args:
-        build_plain: Makes the stock net.
-        build_slimmable: Makes the slimmable one.
-        size: Height and width of the input.
-        own_conv: What the stock net has where ``conv_cfg`` is not given.
+        build_plain (Callable): Builds the stock net.
+        build_slimmable (Callable): Builds the slimmable one.
+        size (int): Height and width of the input, in pixels. Defaults to 64.
+        own_conv (str): Layers of the stock net that ``conv_cfg`` replaces, for the reason. Defaults to ``'layers'``.
+
+    Returns:
+        Verdict: The first thing that went wrong is the reason.
     """
     torch.manual_seed(0)
     plain = build_plain().double()

@@ -2,8 +2,9 @@
 
 python projects/width_search/search_widths.py configs/us3l/r18_4xb128-400e_cifar100.py CHECKPOINT --max-macs 200M
 
-From the full network on, the part that hurts least for what it saves is slimmed by a step, until the budget is met.
-Harm is the distance of the features to those of the full network or, with --labels, the error of a linear classifier.
+The search starts at the full network. Each step narrows the part with the least harm for the saved cost, until the
+budget is met. Harm is the distance of the features to those of the full network or, with --labels, the error of a
+linear classifier.
 """
 
 import argparse
@@ -12,17 +13,15 @@ import itertools
 import os.path as osp
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_random_seed
 from torch import Tensor, nn
 
-import us3l_mm  # noqa: F401  before anything of mmcv.ops
-from us3l_mm.config.load import read_config
 from us3l_mm.deploy.budget import parse_amount
 from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.slim import parse_width, width_label
@@ -32,29 +31,35 @@ from us3l_mm.utils.tables import markdown_table
 from us3l_mm.visualization import Curve, Panel, plot_panels
 from us3l_mm.visualization.cost_report import report_files
 
-sys.path.insert(0, str(Path(__file__).parent))  # also where it is not run as a script
+sys.path.insert(0, str(Path(__file__).parent))  # for when it is not run as a script
 from width_search import cka_distance, greedy_search, pooled_features, ridge_error, separable_parts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Search for the width of each part', formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description='Search for the width of each part of a pretrained backbone',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('config', help='config of the pretraining; its training images are used')
-    parser.add_argument('checkpoint', help='checkpoint of the pretraining; it need not be calibrated')
+    parser.add_argument('checkpoint', help='checkpoint of the pretraining, calibrated or not')
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument(
         '--max-macs', type=checked(parse_amount), help='budget of multiply-accumulate operations, such as 200M'
     )
     budget.add_argument('--max-params', type=checked(parse_amount), help='budget of parameters, such as 5M')
-    parser.add_argument('--parts', nargs='+', help='parts, joined by + where they share a width; found if not given')
-    parser.add_argument('--labels', metavar='CONFIG', help='linear evaluation whose labelled images tell the harm')
+    parser.add_argument('--parts', nargs='+', help='parts, joined by + if they share a width; found if not given')
     parser.add_argument(
-        '--input', type=int, default=224, help='side of the images that MACs are counted for, in pixels'
+        '--labels', metavar='CONFIG', help='config of a linear probe, to measure the harm on its labelled images'
     )
-    parser.add_argument('--step', type=float, default=0.125, help='what a width shrinks by at a time')
+    parser.add_argument(
+        '--input', type=int, default=224, help='side of the image for which MACs are counted, in pixels'
+    )
+    parser.add_argument('--step', type=float, default=0.125, help='change of a width in a step')
     parser.add_argument('--lowest', type=float, default=0.25, help='lowest width')
-    parser.add_argument('--num-batches', type=int, default=4, help='batches of images that the harm is measured on')
+    parser.add_argument('--num-batches', type=int, default=4, help='batches of images to measure the harm on')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
     parser.add_argument('--out', help='files to write, without suffix; <checkpoint>_search if not given')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
@@ -65,7 +70,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_images(cfg: Config, preprocessor: nn.Module, count: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Preprocessed images of some training batches, and the label of each if they have any."""
+    """Read preprocessed images of some training batches, and their labels if they have any."""
     batches, labels = [], []
     for batch in itertools.islice(Runner.build_dataloader(cfg.train_dataloader, seed=0), count):
         data = preprocessor(batch, False)
@@ -83,7 +88,7 @@ def text_table(rows: list[dict], harm: str) -> str:
     return markdown_table(['step', 'MACs (M)', 'params (M)', harm, 'widths'], lines)
 
 
-def picture(rows: list[dict], uniform: list[dict], key: str, budget: float, harm: str) -> Figure:
+def picture(rows: list[dict], uniform: list[dict], key: str, budget: float, harm: str) -> 'Figure':
     curves = [
         Curve([row[key] / 1e6 for row in points], [row['harm'] for row in points], label, options={'fmt': style})
         for points, style, label in (
@@ -95,7 +100,9 @@ def picture(rows: list[dict], uniform: list[dict], key: str, budget: float, harm
 
 
 def load_images(args: argparse.Namespace) -> tuple[nn.Module, list[Tensor], Tensor | None]:
-    """The pretrained backbone, batches of images and, with --labels, their labels."""
+    """Load the pretrained backbone, batches of images and, with --labels, their labels."""
+    from us3l_mm.config import read_config  # here: --help need not wait for it
+
     cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     logger = MMLogger.get_instance('us3l_mm', log_level='ERROR')  # every network is counted
@@ -110,7 +117,7 @@ def load_images(args: argparse.Namespace) -> tuple[nn.Module, list[Tensor], Tens
         preprocessor.to(args.device)
     batches, labels = read_images(cfg, preprocessor, args.num_batches)
     if args.labels and not labels:
-        raise SystemExit(f'{args.labels} has no labelled training images')
+        raise SystemExit(f'{args.labels} has no labelled training images; give the config of a linear probe')
     return model.backbone, batches, torch.cat(labels).to(args.device) if args.labels else None
 
 

@@ -14,15 +14,15 @@ Widths = dict[str, float]
 
 
 def separable_parts(module: nn.Module) -> list[tuple[str, ...]]:
-    """Children of a network in groups that can have a width of their own.
+    """Group the parts of a network so that each group can have a width of its own.
 
-    Neighbours whose outputs are added, as a stem and a first stage without downsampling, are one group.
+    Neighbours whose outputs are added are one group, such as a stem and a first stage without downsampling.
 
     Args:
         module (nn.Module): Slimmable network.
 
     Raises:
-        ValueError: If there is only one group, so that there is nothing to choose.
+        ValueError: If there is only one group.
     """
     kinds = (SlimmableConv2d, SlimmableLinear)
     groups = [
@@ -42,16 +42,18 @@ def separable_parts(module: nn.Module) -> list[tuple[str, ...]]:
             else:
                 break
     if len(groups) < 2:
-        raise ValueError(f'the parts of {type(module).__name__} cannot have different widths: {groups}')
+        raise ValueError(
+            f'the parts of {type(module).__name__} cannot have different widths, got {groups}; give one width'
+        )
     return groups
 
 
 @torch.no_grad()
 def pooled_features(module: nn.Module, width: float | Widths, batches: Sequence[Tensor]) -> Tensor:
-    """Average-pooled features (N, C) of the last output, normalised by the statistics of each batch.
+    """Compute average-pooled features (N, C) of the last output, with the batch-norm statistics of each batch.
 
     Args:
-        module (nn.Module): Slimmable backbone; nothing in it changes.
+        module (nn.Module): Slimmable backbone; it is not changed.
         width (float | dict[str, float]): As for :func:`us3l_mm.slim.use_width`.
         batches (Sequence[Tensor]): Preprocessed images, each of shape (N, 3, H, W) with N > 1.
     """
@@ -64,22 +66,22 @@ def pooled_features(module: nn.Module, width: float | Widths, batches: Sequence[
 
 
 def cka_distance(features: Tensor, reference: Tensor) -> float:
-    """1 minus the linear CKA of two sets of features, (N, C) and (N, C'): 0 if one is a rotation of the other.
+    """Compute 1 minus the linear CKA of features (N, C) and (N, C'); 0 if one is a rotation of the other.
 
     Source: Kornblith et al., "Similarity of Neural Network Representations Revisited", ICML 2019.
     """
     x, y = (f.double() - f.double().mean(dim=0) for f in (features, reference))
     similarity = (y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())
-    return max(0.0, 1 - similarity.item())  # rounding may make it more than 1
+    return max(0.0, 1 - similarity.item())  # rounding may raise it above 1
 
 
 def ridge_error(features: Tensor, labels: Tensor, decay: float = 1e-2) -> float:
-    """Share of mistakes of a ridge classifier, fitted to the even images and tested on the odd ones.
+    """Compute the share of errors of a ridge classifier, fitted to the even images and tested on the odd ones.
 
     Args:
         features (Tensor): Shape (N, C).
         labels (Tensor): Shape (N,), integers.
-        decay (float): Regularisation, in terms of the mean square of the features.
+        decay (float): Regularisation, in units of the mean square of the features. Defaults to 0.01.
     """
     x = torch.nn.functional.pad(features.double(), (0, 1), value=1.0)
     fit, test = x[::2], x[1::2]
@@ -98,31 +100,30 @@ def greedy_search(
     step: float = 0.125,
     lowest: float = 0.25,
 ) -> Iterator[dict]:
-    """Slim the part that hurts least for what it saves, again and again until the budget is met.
+    """Make the part with the least harm for the saved cost narrower, step by step until the budget is met.
 
     Args:
         groups (Sequence[tuple[str, ...]]): Parts that share a width, see :func:`separable_parts`.
-        cost (Callable): Cost of a network of these widths by part.
-        harm (Callable): How much worse it is, the smaller the better.
-        budget (float): Most that the cost may be.
-        step (float): What a width shrinks by at a time.
-        lowest (float): Lowest width.
+        cost (Callable): Cost of a network with given widths of parts.
+        harm (Callable): Harm of given widths of parts; lower is better.
+        budget (float): Largest allowed cost.
+        step (float): Change of a width in a step. Defaults to 0.125.
+        lowest (float): Lowest width. Defaults to 0.25.
 
     Yields:
-        dict: After each step, the full network first: ``widths``, ``cost`` and ``harm``.
+        dict: ``widths``, ``cost`` and ``harm``, first of the full network and then after each step.
 
     Raises:
-        ValueError: If ``step`` or ``lowest`` is out of (0, 1), or the budget is out of reach.
+        ValueError: If ``step`` or ``lowest`` is outside (0, 1), or all parts at ``lowest`` cost more than the budget.
 
-    Source: the idea of Yu and Huang, "AutoSlim", 2019, which slims by accuracy alone; here by accuracy lost for
-    cost saved.
+    Source: Yu and Huang, "AutoSlim", 2019. They choose parts by accuracy alone, this search by harm for saved cost.
     """
     if not 0 < step < 1 or not 0 < lowest < 1:
         raise ValueError(f'step and lowest must be in (0, 1), got {step} and {lowest}')
     parts = [part for group in groups for part in group]
     least = cost(dict.fromkeys(parts, lowest))
     if least > budget:
-        raise ValueError(f'the budget of {budget:g} is out of reach: all parts at {lowest:g} cost {least:g}')
+        raise ValueError(f'the budget of {budget:g} is out of reach: all parts at {lowest:g} cost {least:g}; raise it')
     widths = dict.fromkeys(parts, 1.0)
     now = dict(widths=widths, cost=cost(widths), harm=harm(widths))
     yield now
@@ -136,7 +137,7 @@ def greedy_search(
             spent = cost(widths)
             if spent < now['cost']:
                 candidates.append(dict(widths=widths, cost=spent, harm=harm(widths)))
-            else:  # rounding has left its channels as they were: go on from there
+            else:  # rounding has left the channels as they were: go on from this width
                 now['widths'] = widths
         if candidates:
             now = min(candidates, key=lambda new: (new['harm'] - now['harm']) / (now['cost'] - new['cost']))

@@ -4,22 +4,16 @@ python tools/analysis_tools/choose_width.py CONFIG CALIBRATED_CHECKPOINT --max-m
 python tools/analysis_tools/choose_width.py CONFIG CALIBRATED_CHECKPOINT --max-latency-ms 20 --device cpu \
     --threads 1 --input 224 --probe work_dirs/.../linear_probe.json
 
-With several budgets, all of them count. The exit status is 1 if no width fits.
+A width has to meet all budgets that are given. The exit status is 1 if none does.
 """
 
 import argparse
 import os.path as osp
-import warnings
 from pathlib import Path
 
-import torch
 from mmengine.config import DictAction
-from mmengine.logging import MMLogger
 
-import us3l_mm  # noqa: F401  before anything of mmcv.ops
 from us3l_mm.deploy.budget import parse_amount, read_accuracy, widest_within, within
-from us3l_mm.deploy.costs import net_latency, plain_costs
-from us3l_mm.deploy.plain_model import Inference, image_size, list_widths, plain_model
 from us3l_mm.slim import parse_single_width
 from us3l_mm.utils.arguments import add_measuring, check_measuring, checked
 from us3l_mm.utils.files import write_files
@@ -29,16 +23,26 @@ OPTIONS = {'macs': '--max-macs', 'params': '--max-params', 'latency_ms': '--max-
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Choose the widest width within a budget')
-    parser.add_argument('config', help='config of a pretraining, a linear probe or a classifier')
-    parser.add_argument('checkpoint', help='its checkpoint, which tools/calibrate_bn.py wrote')
-    parser.add_argument('--max-macs', type=checked(parse_amount), help='for one image: 500M, 1.5G')
-    parser.add_argument('--max-params', type=checked(parse_amount), help='7M')
-    parser.add_argument('--max-latency-ms', type=checked(parse_amount), help='median for a batch, in milliseconds')
+    parser = argparse.ArgumentParser(description='Choose the widest width of a trained model within a budget')
+    parser.add_argument('config', help='config of a pretraining, a linear probe, a classifier or a slimmable detector')
+    parser.add_argument('checkpoint', help='its checkpoint, calibrated by tools/calibrate_bn.py')
     parser.add_argument(
-        '--widths', type=parse_single_width, nargs='+', help='candidates; all calibrated ones if not given'
+        '--max-macs',
+        type=checked(parse_amount),
+        help='budget of multiply-accumulate operations for one image, such as 1.5G',
     )
-    parser.add_argument('--probe', type=checked(read_accuracy), help='linear_probe.json, for accuracies by width')
+    parser.add_argument('--max-params', type=checked(parse_amount), help='budget of parameters, such as 7M')
+    parser.add_argument(
+        '--max-latency-ms', type=checked(parse_amount), help='budget of the median latency of a batch, in ms'
+    )
+    parser.add_argument(
+        '--widths', type=parse_single_width, nargs='+', help='widths to choose from; all calibrated ones if not given'
+    )
+    parser.add_argument(
+        '--probe',
+        type=checked(read_accuracy),
+        help='linear_probe.json with the accuracy of each width, for table and plot',
+    )
     parser.add_argument('--out', help='files to write, without suffix; CHECKPOINT_choice if not given')
     add_measuring(parser)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
@@ -55,23 +59,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    warnings.filterwarnings('ignore')
-    MMLogger.get_instance('us3l_mm', log_level='ERROR')  # each width is loaded and counted
-    rows = []
-    widths = args.widths or list_widths(args.config, args.checkpoint, args.cfg_options)
-    for width in sorted(set(widths), reverse=True):
-        plain = plain_model(args.config, args.checkpoint, width, args.cfg_options)
-        net, size = Inference(plain), image_size(args.input, plain)
-        row = dict(width=width, **plain_costs(net, size, args.batch))
-        if 'latency_ms' in args.budgets:
-            row.update(net_latency(net, size, args.batch, args.device, args.warmup, args.repeats))
+    from us3l_mm.deploy.width_rows import width_rows  # here: --help need not wait for it
+
+    rows, setting = width_rows(args, args.checkpoint, latency='latency_ms' in args.budgets)
+    for row in rows:
         if args.probe is not None:
-            row['accuracy'] = args.probe.get(width)
-        rows.append(dict(row, fits=within(row, args.budgets)))
+            row['accuracy'] = args.probe.get(row['width'])
+        row['fits'] = within(row, args.budgets)
     chosen = widest_within(rows, args.budgets)
-    setting = (
-        f'{plain.part}, {args.batch} x 3 x {size[0]} x {size[1]}, {args.device}, {torch.get_num_threads()} thread(s)'
-    )
     report = dict(
         config=args.config,
         checkpoint=args.checkpoint,
@@ -90,7 +85,9 @@ def main() -> None:
     print(f'{setting}\n{cost_table(rows)}\nsaved {", ".join(map(str, files))}')
     if chosen is None:
         least = ', '.join(f'{key} {min(row[key] for row in rows):.4g}' for key in args.budgets)
-        raise SystemExit(f'no width is within the budget; the least there is: {least}. Add narrower --widths?')
+        raise SystemExit(
+            f'no width is within the budget; the least there is: {least}; calibrate and give narrower --widths'
+        )
     print(
         f'chosen: width {chosen["width"]:g}. Next: python tools/export_width.py {args.config} {args.checkpoint} '
         f'--width {chosen["width"]:g} --format onnx'

@@ -1,10 +1,10 @@
-"""Two-view images per second: mmpretrain's pipeline, image by image, against batched augmentation of images in memory.
+"""Measure images per second of two views: mmpretrain's pipeline image by image, and batched augmentation in memory.
 
 python tools/benchmarks/augmentation.py --workers 1
 python tools/benchmarks/augmentation.py --device cuda --workers 16 --images 10240
 
-Views are those of a config of data (CIFAR's by default) and images are noise of its size: no operation depends on what
-an image shows. Both include loading, transfer to the device and normalisation. They run in turn, in one process.
+The views are those of a data set's config, CIFAR's by default; the images are noise, because no operation depends on
+their content. Both ways include loading, transfer to the device and normalisation. They take turns in one process.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def epochs(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
-    """A function for each way that runs one epoch of it."""
+    """Return for each way a function that runs an epoch."""
     view = Config.fromfile(ROOT / args.config).view
     noise = dict(type='Noise', images=args.images, side=args.side)
     views = dict(type='MultiView', num_views=2, transforms=[view])
@@ -56,7 +56,7 @@ def epochs(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
         pipeline=dict(
             dataset=dict(**noise, pipeline=[views, dict(type='PackInputs')]),
             num_workers=args.workers,
-            persistent_workers=args.workers > 0,  # starting them is not what is measured
+            persistent_workers=args.workers > 0,  # to measure without their start
             collate_fn=dict(type='default_collate'),
         ),
         batched=dict(

@@ -1,9 +1,9 @@
-"""Images per second of decoders of JPEG, and of reading them from files, LMDB or a shard as WebDataset has them.
+"""Measure images per second of JPEG decoders, and of reading JPEGs from files, LMDB and a tar shard as of WebDataset.
 
 python tools/benchmarks/decode.py
 
-Pieces of scikit-learn's two photographs, of ImageNet's usual size and quality, are written to a temporary folder. Ways
-whose package is not installed are left out, and named. All run in turn, on one core, from files that are in memory.
+The images are crops of scikit-learn's two photographs, with the usual size and quality of ImageNet, in a temporary
+folder. Ways without their package are left out and named. All take turns on one core, with the files in the page cache.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def write_jpegs(folder: Path, count: int, size: Sequence[int], quality: int) -> list[Path]:
-    """Random pieces of photographs, in colour."""
+    """Write random crops of photographs as colour JPEGs, and return their paths."""
     random, photos, paths = np.random.RandomState(0), load_sample_images().images, []
     for number in range(count):
         photo = photos[number % len(photos)][..., ::-1]
@@ -50,7 +50,7 @@ def write_jpegs(folder: Path, count: int, size: Sequence[int], quality: int) -> 
 
 
 def decoders() -> dict[str, Callable[[bytes], object]]:
-    """Ways from the bytes of a file to its pixels."""
+    """Return functions from the bytes of a file to its pixels, by name."""
     ways = {
         'mmcv, cv2': lambda data: mmcv.imfrombytes(data, backend='cv2'),
         'mmcv, pillow': lambda data: mmcv.imfrombytes(data, backend='pillow'),
@@ -63,7 +63,7 @@ def decoders() -> dict[str, Callable[[bytes], object]]:
 
 
 def readers(folder: Path, paths: list[Path]) -> dict[str, Callable[[Path], bytes]]:
-    """Ways from the name of an image to its bytes."""
+    """Return functions from the path of an image to its bytes, by name."""
     local = LocalBackend()
     shard = folder / 'shard.tar'
     with tarfile.open(shard, 'w') as writer:
@@ -89,7 +89,7 @@ def readers(folder: Path, paths: list[Path]) -> dict[str, Callable[[Path], bytes
 
 
 def measure(ways: dict[str, Callable], items: list, repeats: int) -> list[dict]:
-    """Rows of medians; ways take turns."""
+    """Measure the median speed of each way; ways take turns."""
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
         for name, way in ways.items():

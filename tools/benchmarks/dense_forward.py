@@ -1,9 +1,9 @@
-"""Forward time of a dense export over a plain network of the same channels, built by hand.
+"""Compare the forward time of a dense network with that of a hand-built one of the same channels.
 
 python tools/benchmarks/dense_forward.py
 
-Is anything left of slimming? Both run in turn, in one process; what counts is the ratio of their medians, which other
-programs disturb least.
+It shows whether slimming costs anything after the export. Both take turns in one process; the ratio of their medians
+depends least on other programs.
 """
 
 from functools import partial
@@ -12,7 +12,6 @@ import torch
 from timing import alternate, arguments, describe, print_row, save
 from torch import nn
 
-import us3l_mm  # noqa: F401  before anything of mmcv.ops
 from us3l_mm.models import SlimmableResNet
 from us3l_mm.slim import calibrate_bn, slim_channels, to_dense
 
@@ -20,7 +19,7 @@ WIDTHS = (1.0, 0.75, 0.5, 0.25)
 
 
 class Block(nn.Module):
-    """Basic block of plain layers."""
+    """Basic block of torch's layers."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -39,7 +38,7 @@ class Block(nn.Module):
 
 
 def plain_resnet18(width: float) -> nn.Module:
-    """ResNet-18 whose channels are those of ``width``, of nothing but torch's own layers."""
+    """Build a ResNet-18 of torch's layers with the channels of ``width``."""
     stem, *stages = (slim_channels(channels, width) for channels in (64, 64, 128, 256, 512))
     layers = [nn.Conv2d(3, stem, 7, 2, 3, bias=False), nn.BatchNorm2d(stem), nn.ReLU(inplace=True)]
     layers.append(nn.MaxPool2d(3, 2, 1))
@@ -63,7 +62,7 @@ def main() -> None:
     for width in WIDTHS:
         dense, plain = to_dense(net, width).eval(), plain_resnet18(width).to(args.device).eval()
         if len({sum(p.numel() for p in one.parameters()) for one in (dense, plain)}) > 1:
-            raise SystemExit(f'the two networks of width {width} are not of one size')
+            raise SystemExit(f'the two networks of width {width} have different numbers of parameters')
         runs = dict(dense=partial(dense, images), plain=partial(plain, images))
         row = dict(width=width, **alternate(runs, args.repeats, args.warmup, args.device))
         row['ratio'] = row['dense'] / row['plain']

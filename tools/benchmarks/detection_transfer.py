@@ -1,16 +1,15 @@
-"""Does fine-tuning at a width gain from the pretraining? The same detector from it and from random weights, some seeds.
+"""Compare detectors that are fine-tuned from a pretrained backbone and from random weights, with several seeds.
 
 python tools/dataset_converters/make_digit_scenes.py data/digit_scenes
 python tools/benchmarks/detection_transfer.py CALIBRATED_CHECKPOINT --width 0.5 --seeds 0 1 2
 
-Runs that are finished are skipped, one that was cut off goes on.
+Finished runs are skipped, and an interrupted one goes on.
 """
 
 import argparse
 import statistics
 from pathlib import Path
 
-import us3l_mm  # noqa: F401  before anything of mmcv.ops
 from us3l_mm.evaluation import last_logged
 from us3l_mm.utils.jobs import alone_in, run_step
 
@@ -24,8 +23,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--config', default=CONFIG, help='detector (default: %(default)s)')
     parser.add_argument('--width', type=float, default=0.5, help='width (default: %(default)s)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='seeds (default: 0 1 2)')
-    parser.add_argument('--work-dir', default='work_dirs/detection_transfer', help='where runs go')
-    parser.add_argument('--cfg-options', nargs='+', default=[], help='options for all trainings, as of tools/train.py')
+    parser.add_argument(
+        '--work-dir', default='work_dirs/detection_transfer', help='folder for all runs (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], help='override config entries of all trainings: key=value ...'
+    )
     return parser.parse_args()
 
 

@@ -1,12 +1,12 @@
-"""Forward and backward of slimmable layers over plain ones of the same channels.
+"""Compare forward and backward of slimmable layers with those of dense layers.
 
 OMP_NUM_THREADS=1 python tools/benchmarks/layer_overhead.py --batch 128
 OMP_NUM_THREADS=1 python tools/benchmarks/layer_overhead.py --batch 16 --repeats 20 --channels-last
 python tools/benchmarks/layer_overhead.py --backbone us3l_mm.SlimmableResNet --depth 50 --side 224 --batch 64 --amp
 
-Two views, as in an iteration of US3L. `sliced`: each forward pass slices its weights; `shared`: the views share them,
-as in training. The last columns count operations, which cost time of their own where a GPU is faster than its
-driver. tools/benchmarks/dense_forward.py compares such a plain net with one that is built by hand.
+It runs two views, as an iteration of US3L does. `sliced`: each forward pass slices its weights; `shared`: both views
+share the slices, as in training. The last columns count operations, each of which costs time when the GPU waits for its
+driver. tools/benchmarks/dense_forward.py compares the dense net with a hand-built one.
 """
 
 import torch
@@ -14,7 +14,6 @@ from mmengine.registry import init_default_scope
 from timing import Runs, alternate, arguments, describe, operations, plain_net, print_row, save
 from torch import nn
 
-import us3l_mm  # noqa: F401  before anything of mmcv.ops
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import SlimmableLayer, switch_layers
 

@@ -1,10 +1,10 @@
-"""Peak memory of an iteration over one of the full width only, with the same base loss and a momentum teacher.
+"""Compare the peak memory of an iteration of US3L with that of one at full width only.
 
 OMP_NUM_THREADS=1 python tools/benchmarks/memory.py --batch 32
 python tools/benchmarks/memory.py --config configs/us3l/r50_8xb256.py --batch 64 --side 224 --amp
 
-The peak is that of all tensors: weights, the state of the optimizer and what an iteration needs. On a CPU it is counted
-from the profiler's record of allocations, on a GPU by torch's allocator.
+Both have the same base loss and a momentum teacher. The peak counts all tensors: weights, state of the optimizer and
+what an iteration needs. On a CPU it comes from the profiler's record of allocations, on a GPU from torch's allocator.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def tensors_in(*nests: object) -> Iterator[torch.Tensor]:
 
 
 def peak_on_cpu(run: Callable[[], object], lasting: int) -> int:
-    """Most bytes alive during ``run``, of which ``lasting`` were there before."""
+    """Measure the peak of live bytes during ``run``; ``lasting`` bytes were there before."""
     with profile(profile_memory=True, acc_events=True) as record:
         run()
     events = [event for event in record.profiler.kineto_results.events() if event.name() == '[memory]']
@@ -38,8 +38,8 @@ def peak_on_cpu(run: Callable[[], object], lasting: int) -> int:
 
 
 def measure(args: argparse.Namespace, build: Callable, **changes) -> float:
-    """Peak (MiB) of the second iteration, when the optimizer has its state."""
-    gc.collect()  # a model before this one, whose layers have cycles
+    """Measure the peak (MiB) of the second iteration, when the optimizer has its state."""
+    gc.collect()  # frees the model before this one, which has reference cycles
     model, views = build(args, **changes), make_views(args)
     wrapper = build_optimizer(model, args.amp)
     set_time(1, 400)

@@ -1,12 +1,12 @@
-"""Images per second of iterations in float32 and in faster ways, and whether their losses agree.
+"""Compare the speed of iterations in float32 and in faster precisions, and their losses.
 
 python tools/benchmarks/precision.py --config configs/digits/r18_1xb64-16e_digits.py --side 16 --batch 64
 python tools/benchmarks/precision.py --batch 512 --compile default --steps 200
 
-All ways take turns in one process, at three widths of the last stage. With --steps each way then trains for so long on
-images that have something to learn. Base loss and distillation loss of the narrowest width, each a mean over the last
-quarter, are compared with float32's; their sum is near zero, and no measure. What rounding alone does to training
-shows in the runs of --moved, which start from weights moved by a rounding error.
+All ways take turns in one process, at three widths of the last stage. With --steps each way then trains for that many
+iterations on images with something to learn. The base loss and the distillation loss of the narrowest width, each a
+mean over the last quarter, are compared with float32's; not their sum, which is near zero. The runs of --moved show the
+effect of rounding alone: they start from weights that are moved by a rounding error.
 """
 
 import argparse
@@ -15,11 +15,9 @@ import torch
 from timing import alternate, arguments, describe, print_row, save
 from training import WIDTHS, add_training, build_model, build_optimizer, set_time
 
-import us3l_mm  # noqa: F401  before anything of mmcv.ops
-
 
 def ways(args: argparse.Namespace) -> dict[str, dict]:
-    """Options of each way: whether bfloat16, channels_last, TF32, compiled, and the number of a moved run."""
+    """Return the options of each way: bfloat16, channels_last, TF32, compiled, or the number of a moved run."""
     found = {'float32': {}, 'float32, channels_last': dict(channels_last=True)}  # the second differs by rounding alone
     found.update({'bfloat16': dict(amp=True), 'bfloat16, channels_last': dict(amp=True, channels_last=True)})
     found.update({f'float32, moved {number}': dict(moved=number) for number in range(1, args.moved + 1)})
@@ -32,7 +30,7 @@ def ways(args: argparse.Namespace) -> dict[str, dict]:
 
 
 def batches(args: argparse.Namespace, count: int) -> list[list[torch.Tensor]]:
-    """Pairs of views that share their coarse structure, so that there is something to learn."""
+    """Draw pairs of views that share their coarse structure, so that there is something to learn."""
     generator = torch.Generator().manual_seed(0)
     found = []
     for _ in range(count):
@@ -76,8 +74,8 @@ def main() -> None:
         nargs='*',
         default=[],
         metavar='MODE',
-        help='modes of torch.compile to run too, which needs a compiler: default, max-autotune-no-cudagraphs, or '
-        'reduce-overhead, which has CUDA graphs',
+        help='modes of torch.compile to measure too (needs a compiler): default, max-autotune-no-cudagraphs, or '
+        'reduce-overhead, which uses CUDA graphs',
     )
     args = parser.parse_args()
     data = batches(args, 8)

@@ -1,9 +1,10 @@
-"""Images per second of several processes over so many times those of one.
+"""Compare images per second of several processes with as many times those of one.
 
 python tools/benchmarks/scaling.py --processes 2
 python tools/benchmarks/scaling.py --config configs/us3l/r50_8xb60.py --processes 8 --batch 60 --side 224 --amp
 
-gloo on the CPU, NCCL on GPUs. All runs take turns in the same processes; while one trains alone, the others wait.
+Processes communicate by gloo on the CPU and by NCCL on GPUs. All runs take turns; while one process trains alone, the
+others wait.
 """
 
 import argparse
@@ -16,11 +17,11 @@ from training import WIDTHS, add_training, build_model, build_optimizer, make_vi
 
 from us3l_mm.models import US3LDistributedDataParallel
 
-RUNS = {'one update a width': 'per_width', 'one update an iteration': 'accumulate'}  # of all processes
+RUNS = {'one update a width': 'per_width', 'one update an iteration': 'accumulate'}  # runs of all processes: `update`
 
 
 def iteration(args: argparse.Namespace, update: str, distribute: bool = False):
-    """A function that trains one iteration."""
+    """Return a function that trains one iteration."""
     model = build_model(args, update=update, sampler=dict(widths=WIDTHS, dynamic=False))
     trained = US3LDistributedDataParallel(model) if distribute else model
     optimizer = build_optimizer(model, args.amp)

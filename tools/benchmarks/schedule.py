@@ -1,10 +1,10 @@
-"""A whole pretraining of all widths over one of the full width, with the same base loss and a momentum teacher.
+"""Compare the time of a whole US3L pretraining with that of one at full width only.
 
 OMP_NUM_THREADS=1 python tools/benchmarks/schedule.py --batch 16 --iterations 40
 python tools/benchmarks/schedule.py --batch 512 --iterations 400 --warmup 400 --amp --channels-last
 
-The iterations are spread over the schedule, a quarter of them in each stage of dynamic sampling. Those of the two
-trainings take turns; what counts is the ratio of their whole times.
+Both have the same base loss and a momentum teacher. The iterations are spread over the schedule, a quarter of them in
+each stage of dynamic sampling. The two trainings take turns; what counts is the ratio of their total times.
 """
 
 import time
@@ -26,7 +26,7 @@ def main() -> None:
     wait = torch.cuda.synchronize if args.device != 'cpu' else lambda: None
     stages = models['us3l'].sampler.num_stages
     times = {name: [0.0] * stages for name in models}
-    warmup = [args.iterations * turn // args.warmup for turn in range(args.warmup)]  # all over the schedule
+    warmup = [args.iterations * turn // args.warmup for turn in range(args.warmup)]  # spread over the schedule, too
     for turn, iteration in enumerate([*warmup, *range(args.iterations)]):
         set_time(iteration, args.iterations)
         for name, model in models.items():

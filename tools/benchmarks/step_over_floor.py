@@ -1,11 +1,11 @@
-"""An iteration of US3L over the least that its networks cost.
+"""Compare an iteration of US3L with the least that its networks cost.
 
 OMP_NUM_THREADS=1 python tools/benchmarks/step_over_floor.py --batch 32
 python tools/benchmarks/step_over_floor.py --config configs/us3l/r50_8xb256.py --batch 64 --side 224 --amp
 
-The floor: plain networks of three widths, forward and backward with their losses, the forward pass of a plain teacher
-on both views, and an update of the optimizer with weight decay for each width. What the iteration has on top: switching
-and slicing, the teacher's average, group regularisation, what is logged.
+The floor: dense networks of three widths, forward and backward with their losses, the forward pass of a dense teacher
+on both views, and an update of the optimizer with weight decay for each width. On top of it the iteration switches
+widths, slices weights, averages the teacher, computes group regularisation and logs.
 """
 
 import copy
@@ -20,7 +20,7 @@ from us3l_mm.models import US3L
 
 
 def plain_model(model: US3L, width: float, example: Tensor) -> US3L:
-    """The model with a plain backbone and projector of one width."""
+    """Copy the model with a dense backbone and projector of one width."""
     plain = copy.copy(model)
     plain._modules = dict(model._modules)  # the heads are shared
     net = plain_net(nn.Sequential(model.backbone, model.neck), width, example)
@@ -29,7 +29,7 @@ def plain_model(model: US3L, width: float, example: Tensor) -> US3L:
 
 
 def floor(model: US3L, views: list[Tensor], amp: bool) -> Callable[[], None]:
-    """An iteration of networks that know of no width."""
+    """Return a function that runs an iteration of dense networks."""
     example = views[0][:2].cpu()
     nets = {width: plain_model(model, width, example) for width in WIDTHS}
     teacher = plain_net(nn.Sequential(model.teacher.backbone, model.teacher.neck), 1.0, example)
@@ -45,7 +45,7 @@ def floor(model: US3L, views: list[Tensor], amp: bool) -> Callable[[], None]:
             with wrapper.optim_context(trained):
                 loss = net.loss(views, None, targets, distill=width < 1)['loss']
             wrapper.backward(loss)
-            wrapper.step()  # on all weights: those that a narrow net lacks keep the gradients of the wide one
+            wrapper.step()  # of all weights: those outside a narrow net keep the gradients of the wide one
             if width < 1:
                 nn.Sequential(net.backbone, net.neck).zero_grad()
         wrapper.zero_grad()
@@ -59,7 +59,7 @@ def main() -> None:
     args = parser.parse_args()
     model = build_model(args, sampler=dict(widths=WIDTHS, dynamic=False))
     wrapper, views = build_optimizer(model, args.amp), make_views(args)
-    set_time(101, 400)  # after the ramp of the group regularisation has begun; not an iteration that logs the penalty
+    set_time(101, 400)  # group regularisation has begun, and the penalty is not logged
 
     runs = dict(
         floor=floor(build_model(args), views, args.amp),

@@ -1,4 +1,4 @@
-"""What the benchmarks share: runs in turn, ratios of medians, tables, networks without slimmable layers."""
+"""Measure runs that take turns, print tables and build dense networks, for all benchmarks."""
 
 import argparse
 import copy
@@ -19,7 +19,7 @@ Runs = dict[str, Callable[[], object]]
 
 
 def arguments(description: str, **defaults: int) -> argparse.ArgumentParser:
-    """Parser of the options that all benchmarks have; ``defaults`` of whole numbers become options, too."""
+    """Make a parser with the options of all benchmarks, and one for each integer of ``defaults``."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars='@'
     )
@@ -31,14 +31,14 @@ def arguments(description: str, **defaults: int) -> argparse.ArgumentParser:
 
 
 def describe(args: argparse.Namespace) -> None:
-    """Print where and how it is measured."""
+    """Print device, torch version and options."""
     name = torch.cuda.get_device_name() if args.device != 'cpu' else f'cpu, {torch.get_num_threads()} thread(s)'
     rest = ', '.join(f'{key} {value}' for key, value in vars(args).items() if key not in ('device', 'out'))
     print(f'{name}, torch {torch.__version__}; {rest}')
 
 
 def alternate(runs: Runs, repeats: int, warmup: int, device: str) -> dict[str, float]:
-    """Median time (ms) of each run; they take turns, so that what disturbs one disturbs all."""
+    """Measure the median time (ms) of each run; runs take turns, so that other programs disturb all of them."""
     wait = torch.cuda.synchronize if device != 'cpu' else lambda: None
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(warmup + repeats):
@@ -53,7 +53,7 @@ def alternate(runs: Runs, repeats: int, warmup: int, device: str) -> dict[str, f
 
 
 class _Counter(TorchDispatchMode):
-    """Counts operations that compute or copy; views cost nothing."""
+    """Counts operations that compute or copy, without views."""
 
     count = 0
 
@@ -63,14 +63,14 @@ class _Counter(TorchDispatchMode):
 
 
 def operations(run: Callable[[], object]) -> int:
-    """How many operations a run takes: what a GPU has to be told, whatever they cost there."""
+    """Count the operations of a run: launches for a GPU, whatever their time."""
     with _Counter() as counter:
         run()
     return counter.count
 
 
 def print_row(cells: Sequence[object], head: bool = False) -> None:
-    """A line of a Markdown table, and the one below the head."""
+    """Print a line of a Markdown table; below the head also the separator."""
     texts = [str(cell) for cell in cells]
     print(f'| {" | ".join(texts)} |' + ('\n' + '|---' * len(texts) + '|' if head else ''), flush=True)
 
@@ -83,9 +83,9 @@ def save(args: argparse.Namespace, rows: list[dict]) -> None:
 
 
 def plain_net(net: nn.Module, width: float, example: torch.Tensor | None = None) -> nn.Module:
-    """Network of torch's own layers that does what ``net`` does in training at ``width``, and nothing else."""
+    """Build the dense network of ``net`` at ``width``, for training."""
     plain = to_dense(copy.deepcopy(net), width, example, with_statistics=False).train()
     for layer in plain.modules():
-        if isinstance(layer, nn.BatchNorm2d):  # slimmable ones keep no running statistics, either
+        if isinstance(layer, nn.BatchNorm2d):  # as in slimmable ones, no running statistics
             layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
     return plain

@@ -1,9 +1,9 @@
-"""Make a small detection set in COCO format: real handwritten digits pasted into real photographs.
+"""Make a small detection data set in COCO format: handwritten digits pasted into photographs.
 
 python tools/dataset_converters/make_digit_scenes.py data/digit_scenes
 
-Digits (scikit-learn's; train and test split of us3l_mm.Digits) and photographs (scikit-learn's two; left part for
-train, right part for val) are shared by no two splits. Nothing is downloaded.
+Digits and photographs come with scikit-learn, so that nothing is downloaded. The two splits share neither digits (those
+of the train and test split of us3l_mm.Digits) nor pixels of photographs (their left and right part).
 """
 
 import argparse
@@ -15,19 +15,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from us3l_mm.datasets import Digits
-
-VERSION = 1  # of the scenes; part of the parameters below
+VERSION = 1  # of the algorithm, so that scenes of an older one are not reused
 META = 'scenes.json'
-SPLITS = {'train': ('train', 0.0, 0.6), 'val': ('test', 0.6, 1.0)}  # digits, part of the photographs' width
-HEIGHTS = (16, 36)  # of the ink, pixels
+SPLITS = {
+    'train': ('train', 0.0, 0.6),
+    'val': ('test', 0.6, 1.0),
+}  # digits; part of the photographs' width
+HEIGHTS = (16, 36)  # lowest and highest digit, in pixels of ink
 INK = 0.3  # least opacity that counts as ink
-MAX_IOU = 0.02  # of two boxes
+MAX_IOU = 0.02  # largest of two boxes
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('out_dir', type=Path, help='folder to make')
+    parser.add_argument('out_dir', type=Path, help='folder to write; a folder with other contents is refused')
     parser.add_argument('--train', type=int, default=240, help='training scenes (default: %(default)s)')
     parser.add_argument('--val', type=int, default=60, help='validation scenes (default: %(default)s)')
     parser.add_argument('--size', type=int, default=96, help='height and width of a scene (default: %(default)s)')
@@ -41,26 +42,28 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def load_photos() -> list[np.ndarray]:
-    """Two real photographs, uint8 of shape (427, 640, 3), RGB."""
+    """Load two photographs, uint8 of shape (427, 640, 3), RGB."""
     from sklearn.datasets import load_sample_images
 
     return load_sample_images().images
 
 
 def load_digits(split: str) -> tuple[list[np.ndarray], list[int]]:
-    """Opacities in [0, 1] of shape (8, 8) and labels."""
+    """Load digits as opacity maps in [0, 1] of shape (8, 8), and their labels."""
+    from us3l_mm.datasets import Digits  # here: --help need not wait for it
+
     items = Digits(split=split, pipeline=[]).load_data_list()
     return [item['img'][..., 0] / 255 for item in items], [item['gt_label'] for item in items]
 
 
 def ink_box(alpha: np.ndarray) -> tuple[int, int, int, int]:
-    """Smallest box (x1, y1, x2, y2), ends excluded, around the ink of an opacity map."""
+    """Find the smallest box (x1, y1, x2, y2), ends excluded, around the ink of an opacity map."""
     rows, columns = np.flatnonzero((alpha >= INK).any(axis=1)), np.flatnonzero((alpha >= INK).any(axis=0))
     return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
 
 
 def enlarge(digit: np.ndarray, height: int) -> np.ndarray:
-    """Opacity map cut to the ink, which is ``height`` pixels tall."""
+    """Enlarge an opacity map so that its ink is ``height`` pixels high, and crop it to the ink."""
     digit = np.pad(digit, 1)  # room for the soft edge
     x1, y1, x2, y2 = ink_box(cv2.resize(digit, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC))
     scale = 8 * height / (y2 - y1)
@@ -70,7 +73,7 @@ def enlarge(digit: np.ndarray, height: int) -> np.ndarray:
 
 
 def background(rng: np.random.Generator, photo: np.ndarray, left: float, right: float, size: int) -> np.ndarray:
-    """Crop between two fractions of the photo's width, of random size, brightness and contrast."""
+    """Crop a photograph between two fractions of its width, with random size, brightness and contrast."""
     region = photo[:, round(left * photo.shape[1]) : round(right * photo.shape[1])]
     side = int(rng.integers(size, min(2 * size, *region.shape[:2]) + 1))
     y, x = rng.integers(0, region.shape[0] - side + 1), rng.integers(0, region.shape[1] - side + 1)
@@ -86,7 +89,7 @@ def iou(a: tuple, b: tuple) -> float:
 
 
 def paste(rng: np.random.Generator, scene: np.ndarray, alpha: np.ndarray, x: int, y: int) -> None:
-    """Blend a digit into ``scene``, brighter or darker than what lies there."""
+    """Blend a digit into ``scene``, brighter or darker than its background."""
     patch = scene[y : y + alpha.shape[0], x : x + alpha.shape[1]]
     local = patch.mean()
     contrast = rng.uniform(80, 160) * rng.choice([-1, 1])
@@ -100,7 +103,7 @@ def paste(rng: np.random.Generator, scene: np.ndarray, alpha: np.ndarray, x: int
 def make_scene(
     rng: np.random.Generator, photos: list, part: tuple[float, float], digits: list, labels: list, size: int
 ) -> tuple[np.ndarray, list[tuple], list[int]]:
-    """One scene of 1 to 4 digits.
+    """Make a scene of 1 to 4 digits.
 
     Returns:
         tuple: Image, uint8 of shape (size, size, 3); boxes (x1, y1, x2, y2), ends excluded; labels.
@@ -153,12 +156,12 @@ def main(argv: list[str] | None = None) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         found = json.loads((out / META).read_text()) if (out / META).is_file() else None
         if found == parameters:
-            print(f'{out} holds these scenes already')
+            print(f'{out} has these scenes already')
             return
         what = 'something that this tool did not make' if found is None else f'scenes made with {found}'
-        raise SystemExit(f'{out} holds {what}, and is not overwritten; delete it or give another folder')
+        raise SystemExit(f'{out} has {what}, and is not overwritten; delete it or give another folder')
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f'{out.name}.part{os.getpid()}')  # never a half-written set under the final name
+    part = out.with_name(f'{out.name}.part{os.getpid()}')  # so that no half-written data set has the final name
     try:
         (part / 'annotations').mkdir(parents=True)
         for name, count in (('train', args.train), ('val', args.val)):

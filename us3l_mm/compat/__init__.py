@@ -1,7 +1,7 @@
-"""What modern PyTorch, NumPy and Python need from the OpenMMLab stack, one file a topic.
+"""Make the OpenMMLab packages work with current PyTorch, NumPy and Python, one file a topic.
 
-Only the package's own ``__init__`` imports this module. Nothing here imports mmdet, mmpretrain or
-``mmcv.ops``.
+Each file says which upstream change makes it obsolete. Only ``us3l_mm`` itself imports this package. Nothing here
+imports mmdet, mmpretrain or ``mmcv.ops``.
 """
 
 import functools
@@ -13,10 +13,10 @@ __all__ = ['setup']
 
 @functools.cache
 def setup() -> None:
-    """Apply every topic once; later calls do nothing.
+    """Apply every topic; later calls do nothing.
 
-    Call it before anything imports ``mmcv.ops``, mmdet or mmpretrain: mmcv binds its compiled operators at
-    import.
+    Call it before anything imports ``mmcv.ops``, mmdet or mmpretrain: mmcv looks up its compiled operators when it is
+    imported.
     """
     for topic in (warning_filters, mmcv_ops, numpy2, package_lookup, checkpoint):
         topic.apply()

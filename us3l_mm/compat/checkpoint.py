@@ -1,9 +1,10 @@
 """Load mmengine checkpoints without running code from them.
 
-mmengine calls ``torch.load`` without ``weights_only``: up to PyTorch 2.5 that runs whatever the file holds, from 2.6 on
-it refuses mmengine's own checkpoints, resuming included; downloads are read unsafely by every version. The loaders
-here take the place of mmengine's for local files and http(s). Obsolete with an mmengine that passes ``weights_only``
-and registers its types: none yet (mmengine 0.10.7).
+mmengine calls ``torch.load`` without ``weights_only``. Up to PyTorch 2.5 that runs any code in the file; from 2.6 on it
+refuses mmengine's own checkpoints, so that no training can be resumed. Downloads run code with every version. The
+loaders here replace mmengine's for local files and http(s).
+
+Obsolete with an mmengine that passes ``weights_only`` and registers its types: none yet (mmengine 0.10.7).
 """
 
 import os
@@ -24,13 +25,12 @@ def load_from_local(filename: str, map_location=None) -> Any:
         map_location: As for :func:`torch.load`.
 
     Returns:
-        Any: The checkpoint, mostly a dict with ``state_dict``, ``meta``, ``message_hub`` and the state of the
-        optimizer.
+        Any: The checkpoint, usually a dict with ``state_dict``, ``meta``, ``message_hub`` and ``optimizer``.
 
     Raises:
         FileNotFoundError: If there is no such file.
         RuntimeError: If the file is no checkpoint, or damaged.
-        pickle.UnpicklingError: If the file would run code or holds a type that is not allowed; nothing was run.
+        pickle.UnpicklingError: If the file would run code or holds a type that is not allowed; no code was run.
     """
     path = os.path.expanduser(filename)
     if not os.path.isfile(path):
@@ -41,22 +41,25 @@ def load_from_local(filename: str, map_location=None) -> Any:
         except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
             cause = _cause(error)
             if 'GLOBAL' in str(error) or 'class' in cause:
-                # Without the cause: torch's text advises to load the file unsafely.
+                # `from None`, because torch's message advises to load the file unsafely.
                 raise pickle.UnpicklingError(_describe_refusal(path, cause)) from None
             size = os.path.getsize(path)
             raise RuntimeError(f'cannot load checkpoint {path} ({size} bytes): {cause}') from error
 
 
 def load_from_http(filename: str, map_location=None, model_dir: str | None = None, progress: bool = True) -> Any:
-    """Download a checkpoint into torch hub's folder unless it is there, then load it as a local file.
+    """Download a checkpoint unless it is there, then load it as a local file.
 
-    Rank 0 downloads first; other ranks then find the file, or fetch it where they do not share a disk.
+    Rank 0 downloads first. The other ranks then find the file, or download it too if they don't share a disk.
 
     Args:
         filename (str): URL.
         map_location: As for :func:`torch.load`.
         model_dir (str, optional): Folder to keep the file in. Defaults to ``checkpoints`` in torch hub's folder.
-        progress (bool): Whether to show a progress bar.
+        progress (bool): Whether to show a progress bar. Defaults to True.
+
+    Returns:
+        Any: As :func:`load_from_local`.
 
     Raises:
         RuntimeError: As :func:`load_from_local`.
@@ -80,8 +83,8 @@ def load_from_http(filename: str, map_location=None, model_dir: str | None = Non
 
 def _refuse_scheme(filename: str, map_location=None) -> NoReturn:
     raise RuntimeError(
-        f'mmengine would run code from {filename} with torch {torch.__version__}; use torch >= 2.6, or download the '
-        'file and give its path'
+        f'mmengine would run code from {filename} with torch {torch.__version__}; '
+        'use torch >= 2.6, or download the file and give its path'
     )
 
 
@@ -89,13 +92,13 @@ def _describe_refusal(name: str, cause: str) -> str:
     found = re.search(r'GLOBAL (\S+)', cause)
     reason = f'it names {found.group(1)}, which is not allowed' if found else cause
     return (
-        f'checkpoint {name} was refused and nothing in it was executed: {reason}. Allowed are tensors, plain '
-        'containers, NumPy arrays and the types of mmengine checkpoints'
+        f'checkpoint {name} was refused and nothing in it was executed: {reason}. '
+        'Save it with tensors, plain containers, NumPy arrays and types of mmengine only'
     )
 
 
 def _cause(error: Exception) -> str:
-    """The part of an error that names the cause: torch wraps it into advice to load unsafely."""
+    """Extract the cause from the message of an error, without torch's advice to load unsafely."""
     text = str(error).strip()
     found = re.search(r'WeightsUnpickler error:\s*(.+)|(.*(?:GLOBAL|TorchScript).*)', text)
     if found:
@@ -104,7 +107,7 @@ def _cause(error: Exception) -> str:
 
 
 def apply() -> None:
-    """Replace mmengine's loaders, and on PyTorch 2.6 or newer extend the allow-list of ``torch.load``."""
+    """Replace mmengine's loaders, and extend the allow-list of ``torch.load``."""
     from mmengine.runner import checkpoint
     from mmengine.runner.checkpoint import CheckpointLoader
 
@@ -114,5 +117,5 @@ def apply() -> None:
     if not checkpoint_types.HAS_ALLOW_LIST:
         others = (r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'open-mmlab://', 'openmmlab://', 'pavi://')
         CheckpointLoader.register_scheme(others, _refuse_scheme, force=True)
-    # The model-zoo schemes (openmmlab, torchvision, mmcls) call this name in mmengine's module.
+    # The loaders of model zoos (openmmlab, torchvision, mmcls) look this name up in mmengine's module.
     checkpoint.load_from_http = load_from_http

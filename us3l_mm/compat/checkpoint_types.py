@@ -1,9 +1,9 @@
-"""What a checkpoint may hold besides tensors and plain containers, and reading it without running code.
+"""Allow-list of the types in a checkpoint, and a ``torch.load`` that builds no others.
 
-Since PyTorch 2.6 ``torch.load`` reads with ``weights_only=True`` by default and takes an allow-list. Before,
-that mode refuses to restore mmengine's HistoryBuffer and NumPy arrays whatever the list says, so those
-versions get an unpickler with the same allow-list instead. Obsolete with an mmengine that registers its
-types: none yet (mmengine 0.10.7).
+From PyTorch 2.6 on, ``torch.load(weights_only=True)`` takes an allow-list. Older versions refuse mmengine's
+HistoryBuffer and NumPy arrays in that mode whatever the list says, so they get an unpickler with the same list.
+
+Obsolete with an mmengine that registers its types: none yet (mmengine 0.10.7).
 """
 
 import codecs
@@ -21,25 +21,25 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleParamScheduler
 
 HAS_ALLOW_LIST = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6)
-# Functions that mmengine's objects keep as attributes and that so get into its checkpoints.
+# Methods that mmengine's objects keep as attributes, so that they get into checkpoints.
 _METHODS = {
     HistoryBuffer: ('min', 'max', 'mean', 'current'),
     OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
 }
-# Boolean, integers, floats, complex numbers, bytes and text. No object arrays: those can hold anything.
+# Booleans, integers, floats, complex numbers, bytes and text. No object arrays: those can hold anything.
 _DTYPE_CODES = '?bhilqBHILQefdgFDGSU'
 
 
 def _allowed_attribute(owner: type, name: str) -> Callable:
-    """Stand in for ``getattr``, by which pickle stores methods: only those named above, nothing else."""
+    """Replace ``getattr``, by which pickle stores methods, and return only the methods named above."""
     if not isinstance(owner, type) or name not in _METHODS.get(owner, ()):
         raise pickle.UnpicklingError(f'Unsupported global: GLOBAL builtins.getattr of {owner!r}, {name!r}')
     return getattr(owner, name)
 
 
 def allowed_globals() -> dict[str, Any]:
-    """Types and functions a checkpoint may name, by the full name that stands in the file."""
-    # Both spellings, so that files written with NumPy 1 and 2 load with either.
+    """Return the types and functions that a checkpoint may name, by their full name in the file."""
+    # Both spellings, so that either NumPy loads files of NumPy 1 and 2.
     multiarray = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
     allowed = {
         f'numpy.{core}.multiarray.{function.__name__}': function
@@ -69,13 +69,13 @@ def allowed_globals() -> dict[str, Any]:
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Unpickler that resolves names through the allow-list only, so nothing else can be built or called."""
+    """Unpickler that looks names up in the allow-list only, so that nothing else can be built or called."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Look a name up, in the allow-list or among those torch allows itself.
+        """Look a name up in our allow-list and in torch's.
 
         Raises:
-            pickle.UnpicklingError: for any other name.
+            pickle.UnpicklingError: For any other name.
         """
         from torch._weights_only_unpickler import _get_allowed_globals
 
@@ -87,25 +87,25 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 
 def load(file, map_location=None) -> Any:
-    """``torch.load`` that builds allowed types only.
+    """Load a file as ``torch.load`` does, but build allowed types only.
 
     Args:
-        file: seekable binary file.
-        map_location: as for ``torch.load``.
+        file: Seekable binary file.
+        map_location: As for ``torch.load``.
 
     Raises:
-        pickle.UnpicklingError: where the file names anything not allowed; it was not run.
-        RuntimeError: for a TorchScript archive, which holds a program.
+        pickle.UnpicklingError: If the file names anything that is not allowed; it was not run.
+        RuntimeError: For a TorchScript archive, which holds a program.
     """
     if HAS_ALLOW_LIST:
         return torch.load(file, map_location=map_location, weights_only=True)
-    # torch.load would hand such an archive to torch.jit.load.
+    # torch.load would pass a TorchScript archive to torch.jit.load.
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             if any(name.endswith('/constants.pkl') for name in archive.namelist()):
                 raise RuntimeError('TorchScript archives are not loaded as checkpoints')
     file.seek(0)
-    # Not the unsafe mode despite its flag: RestrictedUnpickler.find_class sees every name in the file.
+    # Safe in spite of weights_only=False: RestrictedUnpickler.find_class sees every name in the file.
     restricted = SimpleNamespace(Unpickler=RestrictedUnpickler, load=_load_pickle, __name__='restricted')
     return torch.load(file, map_location=map_location, pickle_module=restricted, weights_only=False)
 
@@ -115,6 +115,6 @@ def _load_pickle(file, **kwargs) -> Any:
 
 
 def apply() -> None:
-    """Tell torch the allow-list, for every ``torch.load`` of the process."""
+    """Register the allow-list with torch, for every ``torch.load`` of the process."""
     if HAS_ALLOW_LIST:
         torch.serialization.add_safe_globals([(value, name) for name, value in allowed_globals().items()])

@@ -1,8 +1,8 @@
-"""Let ``mmcv.ops`` import and work with mmcv-lite, which lacks the compiled module ``mmcv._ext``.
+"""Make ``mmcv.ops`` work with mmcv-lite, which lacks the compiled module ``mmcv._ext``.
 
-mmdet imports ``mmcv.ops``, which asserts at import that every compiled operator exists. Full mmcv 2.1.0 has
-no wheel for current PyTorch and takes long to compile. Where the compiled module is missing, a module object
-with the operators of :mod:`us3l_mm.compat.ops` takes its place; full mmcv is left alone.
+mmdet imports ``mmcv.ops``, which asserts that every compiled operator exists. Full mmcv 2.1.0 has no wheel for current
+PyTorch and takes long to compile. If the compiled module is missing, a module with the operators of
+:mod:`us3l_mm.compat.ops` takes its place; full mmcv is left alone.
 
 Obsolete once mmcv ships wheels for current PyTorch: none yet (mmcv 2.2.0).
 """
@@ -27,19 +27,18 @@ OPERATORS = (
 
 
 class FallbackExt(ModuleType):
-    """Stands in for ``mmcv._ext``: the operators above, any other name a function that raises."""
+    """Replacement of ``mmcv._ext``: has the operators above, and a function that raises for any other name."""
 
     def __init__(self) -> None:
         super().__init__(NAME, __doc__)
-        # mmengine asks pkgutil for the module's loader when a Runner is built; that fails on a module without
-        # a spec. The loader None makes it answer "no full mmcv", which is true.
+        # A Runner asks pkgutil for the loader of this module, which fails on a module without a spec. From the loader
+        # None it concludes that there is no full mmcv, which is true.
         self.__spec__ = importlib.machinery.ModuleSpec(NAME, None)
         for name in OPERATORS:
             setattr(self, name, getattr(ops, name))
 
     def __getattr__(self, name: str) -> Callable:
-        # Only names Python itself looks up (__path__, __file__) are missing: mmcv checks the others with
-        # hasattr.
+        # mmcv checks with hasattr that every operator exists. Only Python's own names (__path__) may be missing.
         if name.startswith('__'):
             raise AttributeError(f'module {NAME!r} has no attribute {name!r}')
         function = _missing_operator(name)
@@ -48,7 +47,7 @@ class FallbackExt(ModuleType):
 
     @staticmethod
     def get_compiler_version() -> str:
-        """What mmcv's environment report prints."""
+        """Return the text for mmcv's environment report."""
         return 'n/a (mmcv-lite)'
 
     get_compiling_cuda_version = get_compiler_version
@@ -57,9 +56,8 @@ class FallbackExt(ModuleType):
 def _missing_operator(name: str) -> Callable:
     def operator(*args, **kwargs) -> NoReturn:
         raise NotImplementedError(
-            f'the operator {name!r} needs full mmcv, got mmcv-lite without compiled operators; '
-            'fix: pip uninstall mmcv-lite, then pip install --no-build-isolation mmcv==2.1.0 (compiles). '
-            f'Available without it: {", ".join(OPERATORS)}'
+            f'the operator {name!r} needs full mmcv, got mmcv-lite without compiled operators. '
+            'Fix: pip uninstall mmcv-lite, then pip install --no-build-isolation mmcv==2.1.0 (compiles)'
         )
 
     operator.__name__ = name
@@ -67,7 +65,7 @@ def _missing_operator(name: str) -> Callable:
 
 
 def apply() -> None:
-    """Install the fallback where ``mmcv._ext`` cannot be found; do nothing otherwise."""
+    """Install the replacement if there is no ``mmcv._ext``."""
     if NAME in sys.modules or importlib.util.find_spec(NAME) is not None:
         return
     import mmcv

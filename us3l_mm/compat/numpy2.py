@@ -1,8 +1,9 @@
-"""Let mmcv's ``adjust_hue`` (used by mmpretrain's ColorJitter) work with NumPy 2.
+"""Make mmcv's ``adjust_hue``, which mmpretrain's ColorJitter calls, work with NumPy 2.
 
-It turns a hue shift, possibly negative, into ``np.uint8(hue_factor * 255)``. NumPy 1 wraps such a value
-around; NumPy 2 raises OverflowError. Obsolete with an mmcv that adds the shift modulo 256: none yet (mmcv
-2.2.0).
+It computes ``np.uint8(hue_factor * 255)``. For a negative factor NumPy 1 wraps the value around, and NumPy 2 raises
+OverflowError.
+
+Obsolete with an mmcv that adds the shift modulo 256: none yet (mmcv 2.2.0).
 """
 
 import functools
@@ -11,7 +12,7 @@ import numpy as np
 
 
 class _WrappedHue(float):
-    """A hue factor whose product is already the integer in [0, 255] that NumPy 1 made of it."""
+    """A hue factor whose product with 255 is wrapped around to an integer in [0, 255]."""
 
     def __mul__(self, scale: float) -> int:
         # NumPy 1 truncates towards zero and then wraps around, as C does.
@@ -29,7 +30,7 @@ def adjust_hue(original):
 
 
 def apply() -> None:
-    """Replace ``adjust_hue`` under each name mmcv gives it, with NumPy 2 or newer only."""
+    """Replace ``adjust_hue`` under each of its names in mmcv, with NumPy 2 or newer only."""
     if int(np.__version__.split('.')[0]) < 2:
         return
     import mmcv

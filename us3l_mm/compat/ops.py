@@ -1,38 +1,37 @@
-"""The compiled mmcv operators that mmdet's common detectors call, on top of torch and torchvision.
+"""The compiled mmcv operators that mmdet's common detectors call, written with torch and torchvision.
 
-Names, argument order and the writing into preallocated outputs are those with which mmcv's Python wrappers
-call ``mmcv._ext``. Obsolete once mmcv ships wheels for current PyTorch: none yet (mmcv 2.2.0).
+They have the names and the argument order of ``mmcv._ext``, and write into outputs that the caller allocates.
 
-Shape letters: N boxes or samples, K regions, B images, C channels or classes, H and W feature map, h and w
-output.
+Obsolete once mmcv ships wheels for current PyTorch: none yet (mmcv 2.2.0).
+
+Shapes: N boxes or samples, K regions, B images, C channels or classes, H and W feature map, h and w output.
 """
 
 import torch
 from torch import Tensor
 
-# What C calls FLT_MIN: mmcv clamps probabilities there before taking the logarithm.
+# FLT_MIN of C: mmcv clamps probabilities there before it takes the logarithm.
 _FLOAT32_TINY = torch.finfo(torch.float32).tiny
 
 
 def _torchvision():
-    """Torchvision's compiled operators, which importing torchvision registers; here, since it takes half a second."""
-    import torchvision  # noqa: F401
+    """Return torchvision's compiled operators."""
+    import torchvision  # noqa: F401  registers them; here, because it takes half a second
 
     return torch.ops.torchvision
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
-    """Non-maximum suppression, a box being dropped where its IoU with a better one is above the threshold.
+    """Non-maximum suppression: drop a box whose IoU with a better one is above the threshold.
 
-    mmcv takes widths as ``x2 - x1 + offset``, also for the overlap. Moving x2 and y2 by ``offset`` gives the
-    same numbers with the plain widths of torchvision: ``min(x2, x2') + 1 = min(x2 + 1, x2' + 1)``. With
-    ``offset=1`` float32 rounds at another place for coordinates that are no integers, a difference of one
-    unit in the last place.
+    mmcv measures the width of a box as ``x2 - x1 + offset``, also of an overlap, and torchvision as ``x2 - x1``. Moving
+    x2 and y2 by ``offset`` first gives mmcv's IoU. With ``offset=1`` and fractional coordinates, rounding differs from
+    mmcv's in the last bit.
 
     Args:
         boxes: (N, 4) as x1, y1, x2, y2 in pixels.
         scores: (N,).
-        iou_threshold: in [0, 1].
+        iou_threshold: In [0, 1].
         offset: 0 or 1, added to widths and heights.
 
     Returns:
@@ -40,8 +39,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
     """
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
-    # mmcv compares in float32, torchvision's CPU kernel against a double: 0.6 would drop boxes with an IoU of
-    # 0.6.
+    # mmcv compares in float32, torchvision's CPU kernel in float64, where 0.6 would drop boxes with an IoU of 0.6.
     threshold = torch.tensor(iou_threshold, dtype=torch.float32).item()
     return _torchvision().nms(boxes, scores, threshold)
 
@@ -59,23 +57,23 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """RoIAlign with average pooling, written into ``output``.
+    """Compute RoIAlign with average pooling.
 
     Args:
         input: (B, C, H, W).
         rois: (K, 5) as image index, x1, y1, x2, y2 in image pixels.
         output: (K, C, h, w), written in place.
-        argmax_y: unused, for max pooling only.
-        argmax_x: unused, for max pooling only.
+        argmax_y: Unused; for max pooling only.
+        argmax_x: Unused; for max pooling only.
         aligned_height: h.
         aligned_width: w.
-        spatial_scale: feature cells per image pixel.
-        sampling_ratio: samples a bin and axis; 0 takes one a feature cell.
-        pool_mode: 1 for average; 0 (max) is not covered.
-        aligned: shift by half a pixel as detectron2 does.
+        spatial_scale: Feature cells per image pixel.
+        sampling_ratio: Samples per bin and axis; 0 takes one per feature cell.
+        pool_mode: 1 for average pooling; 0 (max pooling) raises.
+        aligned: Whether to shift by half a pixel, as detectron2 does.
 
     Raises:
-        NotImplementedError: with max pooling.
+        NotImplementedError: With max pooling.
     """
     _require_average(pool_mode)
     output.copy_(
@@ -96,15 +94,15 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Gradient of :func:`roi_align_forward`, added to ``grad_input`` (B, C, H, W) as mmcv's kernels do.
+    """Add the gradient of :func:`roi_align_forward` to ``grad_input`` (B, C, H, W), as mmcv's kernels do.
 
-    The other arguments are those of the forward pass; ``grad_output`` is (K, C, h, w).
+    ``grad_output`` is (K, C, h, w). The other arguments are those of the forward pass.
 
     Raises:
-        NotImplementedError: with max pooling.
+        NotImplementedError: With max pooling.
     """
     _require_average(pool_mode)
-    # torchvision's argument list after the sizes: image count, channels, height, width.
+    # torchvision takes h and w, then B, C, H and W.
     sizes = (aligned_height, aligned_width, *grad_input.shape)
     grad_input += _torchvision()._roi_align_backward(grad_output, rois, spatial_scale, *sizes, sampling_ratio, aligned)
 
@@ -113,28 +111,28 @@ def _require_average(pool_mode: int) -> None:
     if pool_mode != 1:
         raise NotImplementedError(
             "RoIAlign without mmcv's compiled operators has pool_mode 'avg' only, got 'max'; "
-            "use RoIAlign(pool_mode='avg') or install full mmcv: pip install mmcv==2.1.0 (compiles)"
+            "use RoIAlign(pool_mode='avg'), or pip install mmcv==2.1.0 (compiles)"
         )
 
 
 def sigmoid_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Focal loss (Lin et al., arXiv:1708.02002) of each logit, written into ``output``.
+    """Compute the focal loss (Lin et al., arXiv:1708.02002) of each logit.
 
     With p = sigmoid(x): ``-alpha (1-p)^gamma log p`` at the target class, ``-(1-alpha) p^gamma log(1-p)``
     elsewhere.
 
     Args:
-        input: logits, (N, C).
-        target: class indices in [0, C], C being background, (N,).
-        weight: factor a class, (C,), or empty.
+        input: Logits, (N, C).
+        target: Class indices in [0, C], where C is background, (N,).
+        weight: Factor of each class, (C,), or empty.
         output: (N, C), written in place.
-        gamma: focusing exponent.
-        alpha: weight of the positive class, in [0, 1].
+        gamma: Focusing exponent.
+        alpha: Weight of the positive class, in [0, 1].
 
     Raises:
-        ValueError: with ``weight`` and a target outside [0, C), where mmcv reads past the end of ``weight``.
+        ValueError: With ``weight`` and a target outside [0, C), for which mmcv reads past the end of ``weight``.
     """
     p, q, log_p, log_q = _log_probabilities(input)
     positive, factor = _targets(input, target, weight)
@@ -145,9 +143,9 @@ def sigmoid_focal_loss_forward(
 def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Derivative of :func:`sigmoid_focal_loss_forward` by the logits, written into ``grad_input`` (N, C).
+    """Write the gradient of :func:`sigmoid_focal_loss_forward` by the logits into ``grad_input`` (N, C).
 
-    Arguments and errors are those of the forward pass.
+    Other arguments and errors are those of the forward pass.
     """
     p, q, log_p, log_q = _log_probabilities(input)
     positive, factor = _targets(input, target, weight)
@@ -160,7 +158,7 @@ def sigmoid_focal_loss_backward(
 
 
 def _log_probabilities(logits: Tensor) -> tuple:
-    """p, 1 - p and their clamped logarithms, (N, C) each; half precision is computed in float32."""
+    """Compute p, 1 - p and their clamped logarithms, (N, C) each, half precision in float32."""
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     p = logits.sigmoid()

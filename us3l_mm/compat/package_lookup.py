@@ -1,9 +1,10 @@
-"""Let mmengine find installed packages without ``pkg_resources``.
+"""Make mmengine find installed packages without ``pkg_resources``.
 
-``_base_ = 'mmdet::...'`` asks mmengine where mmdet lies, and mmengine reloads ``pkg_resources`` to find out.
-That module warns of its removal and is gone from setuptools 82. (On Python >= 3.12 mmengine still needs some
-setuptools: a Runner's environment report imports distutils.) Obsolete with an mmengine that uses
-``importlib.metadata``: none yet (mmengine 0.10.7).
+For ``_base_ = 'mmdet::...'`` mmengine looks up the folder of mmdet with ``pkg_resources``, which warns of its removal
+and is gone from setuptools 82. (On Python >= 3.12 mmengine still needs setuptools: the environment report of a Runner
+imports distutils.)
+
+Obsolete with an mmengine that uses ``importlib.metadata``: none yet (mmengine 0.10.7).
 """
 
 import importlib
@@ -13,7 +14,7 @@ import os
 
 
 def _find_spec(package: str):
-    """Module spec of a package given by its module or distribution name; None where there is none."""
+    """Find the module spec of a package by its distribution or module name; None if there is none."""
     module = package
     try:
         # The module of a distribution may have another name: mmcv-lite installs mmcv.
@@ -25,28 +26,28 @@ def _find_spec(package: str):
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package, given by its distribution or module name, is installed."""
+    """Whether a package is installed, by its distribution or module name."""
     spec = _find_spec(package)
     return spec is not None and spec.origin is not None
 
 
 def get_installed_path(package: str) -> str:
-    """Folder of an installed package.
+    """Return the folder of an installed package.
 
     Args:
-        package: its distribution or module name.
+        package: Distribution or module name.
 
     Raises:
-        ModuleNotFoundError: where it is not installed, or is a namespace package without a folder of its own.
+        ModuleNotFoundError: If the package is not installed, or is a namespace package without a folder of its own.
     """
     spec = _find_spec(package)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f'no installed package with a folder of its own has the name {package!r}')
+        raise ModuleNotFoundError(f'no package {package!r} with a folder of its own is installed; install it')
     return os.path.dirname(spec.origin)
 
 
 def apply() -> None:
-    """Replace mmengine's two look-ups under each of their names."""
+    """Replace mmengine's two look-up functions under each of their names."""
     for name in (
         'mmengine.utils.package_utils',
         'mmengine.utils',

@@ -1,8 +1,9 @@
 """Hide deprecation warnings of OpenMMLab's own code that a user can do nothing about.
 
-mmengine's AmpOptimWrapper and mmdet's layers use ``torch.cuda.amp``, deprecated since PyTorch 2.4; mmengine
-uses ``pkgutil.find_loader``. The filters name the calling package: the same warning from user code stays
-visible. Obsolete version: none yet (mmengine 0.10.7, mmdet 3.3.0).
+mmengine's AmpOptimWrapper and mmdet's layers use ``torch.cuda.amp``, deprecated since PyTorch 2.4; mmengine uses
+``pkgutil.find_loader``, deprecated since Python 3.12. The same warnings about user code stay visible.
+
+Obsolete with versions of mmengine and mmdet that use neither: none yet (mmengine 0.10.7, mmdet 3.3.0).
 """
 
 import warnings

@@ -10,7 +10,7 @@ from us3l_mm.registry import MODELS
 
 
 def find_dicts(node: Any) -> Iterator[ConfigDict]:
-    """All dicts in a part of a config."""
+    """Yield every dict in a part of a config, from the outside in."""
     if isinstance(node, dict):
         yield node
     if isinstance(node, (dict, list, tuple)):
@@ -19,11 +19,14 @@ def find_dicts(node: Any) -> Iterator[ConfigDict]:
 
 
 def find_class(kind: str | type | None, scope: str | None) -> type | None:
-    """Class that a ``type`` of a model's config names, in any spelling; None if no registry knows it.
+    """Look up the class that the ``type`` of a model names.
 
     Args:
-        kind (str | type, optional): The ``type``.
+        kind (str | type, optional): The ``type``: a name with or without scope, or the class itself.
         scope (str, optional): ``default_scope`` of the config.
+
+    Returns:
+        type | None: None if there is no type, or no registry knows it.
     """
     if kind is None or isinstance(kind, type):
         return kind
@@ -31,8 +34,21 @@ def find_class(kind: str | type | None, scope: str | None) -> type | None:
         return registry.get(kind)
 
 
+def names_scope(node: Any, scope: str) -> bool:
+    """Whether any dict in a part of a config has a ``type`` of a scope.
+
+    Args:
+        node (Any): Part of a config.
+        scope (str): Scope such as ``'us3l_mm'``. A type is of it by its name, ``'us3l_mm.X'``, or as a class or
+            function that the package of that name defines.
+    """
+    kinds = (part.get('type') for part in find_dicts(node))
+    names = (kind if isinstance(kind, str) else f'{getattr(kind, "__module__", "")}.' for kind in kinds)
+    return any('.' in name and name.split('.')[0] == scope for name in names)
+
+
 def constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """Arguments of the constructor of a class by name, those that it hands on to its bases among them."""
+    """Collect the arguments of a constructor by name, with those that its ``**kwargs`` hand on to the bases."""
     found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
         if '__init__' in vars(base):

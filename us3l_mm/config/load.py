@@ -13,13 +13,16 @@ from .set_width import fit_width
 
 
 def read_config(path: str, cfg_options: dict | None = None) -> Config:
-    """Read a config and override entries of it, those that reach many places among them.
+    """Read a config and override entries.
 
     Args:
         path (str): Config file.
         cfg_options (dict, optional): Entries to override. A top-level ``data_root`` moves all data, see
-            :func:`move_data`; a top-level ``classes``, here or in the file, sets data sets and heads, see
-            :func:`set_classes`.
+            :func:`move_data`. A top-level ``classes``, here or in the file, sets the classes of data sets and heads,
+            see :func:`set_classes`.
+
+    Returns:
+        Config: The config.
 
     Raises:
         ValueError: See :func:`move_data` and :func:`set_classes`.
@@ -43,15 +46,18 @@ def load_config(
     launcher: str = 'none',
     width: Width | None = None,
 ) -> Config:
-    """Read a config and put the options that all tools share into it.
+    """Read a config for a Runner, with the options that all tools share.
 
     Args:
         path (str): Config file.
-        cfg_options (dict, optional): Entries to override, before all others; see :func:`read_config`.
-        work_dir (str, optional): Where logs and checkpoints go. Defaults to that of the config, or else
+        cfg_options (dict, optional): Entries to override, before the other arguments; see :func:`read_config`.
+        work_dir (str, optional): Folder for logs and checkpoints. Defaults to that of the config, or else to
             ``work_dirs/<name of the config>``.
-        launcher (str): Job launcher, as for :class:`mmengine.runner.Runner`.
-        width (Width, optional): See :func:`set_width`.
+        launcher (str): Job launcher, as for :class:`mmengine.runner.Runner`. Defaults to ``'none'``.
+        width (Width, optional): Width of the backbone, see :func:`set_width`. Defaults to that of the config.
+
+    Returns:
+        Config: The config.
 
     Raises:
         ValueError: See :func:`set_width` and :func:`read_config`; or if ``sync_bn`` would replace slimmable layers.
@@ -67,9 +73,9 @@ def load_config(
 
 
 def _add_preprocessor(cfg: Config) -> None:
-    """Put the top-level ``data_preprocessor``, which data sets bring, into the model, whose own entries win.
+    """Merge the top-level ``data_preprocessor``, which comes with the data set, into the model's; the model's wins.
 
-    A Runner does so only where the model has none; the other tools build models without a Runner.
+    A Runner does so only if the model has none, and some tools build models without a Runner.
     """
     pixels, model = cfg.get('data_preprocessor'), cfg.get('model')
     if pixels is not None and model is not None:
@@ -77,17 +83,18 @@ def _add_preprocessor(cfg: Config) -> None:
 
 
 def _refuse_sync_bn(cfg: Config, backbone: nn.Module | None) -> None:
-    """Raise if the Runner would replace slimmable batch norms by plain ones of torch, which have no widths."""
+    """Raise ValueError if the Runner would replace slimmable batch norms by torch's, which have no widths."""
     if cfg.get('sync_bn') is None:
         return
     kinds = (SlimmableBatchNorm2d, SwitchableBatchNorm2d)
-    # A backbone of ours is judged by what it builds: it has slimmable norms by default, and none at a fixed width.
+    # Look at what a backbone of ours builds, not at its config: its norms are slimmable by default, and dense at a
+    # fixed width.
     parts = [part for name, part in cfg.get('model', {}).items() if name != 'backbone' or backbone is None]
     scope = cfg.get('default_scope')
     named = any(issubclass(find_class(part.get('type'), scope) or object, kinds) for part in find_dicts(parts))
     if named or (backbone is not None and any(isinstance(layer, kinds) for layer in backbone.modules())):
         raise ValueError(
-            f"sync_bn={cfg.sync_bn!r} would replace slimmable batch norms by torch's, which mix the statistics of "
-            'widths. Set sync_bn = None and, to share statistics between GPUs, '
+            f"sync_bn={cfg.sync_bn!r} would replace slimmable batch norms by torch's, which mix widths; set "
+            'sync_bn=None and, to share statistics of GPUs, '
             "norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d', sync=True)"
         )

@@ -1,4 +1,4 @@
-"""Where the data of a config lies and which classes it has, each in one place of the config."""
+"""Set the data folder and the classes of a whole config by one entry each."""
 
 import os.path as osp
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ _DATA = tuple(f'{split}_{part}' for split in ('train', 'val', 'test') for part i
 
 
 def move_data(cfg: Config, old: str, new: str) -> Config:
-    """Replace a folder by another one wherever data sets and evaluators name it or a path in it.
+    """Replace the data folder in all paths of data sets and evaluators.
 
     Args:
         cfg (Config): Config; changed in place.
-        old (str): Folder that the config was written for, its top-level ``data_root``.
-        new (str): Folder where the data is.
+        old (str): Folder in the config, its top-level ``data_root``.
+        new (str): Folder to name instead.
 
     Returns:
         Config: ``cfg``.
@@ -31,24 +31,24 @@ def move_data(cfg: Config, old: str, new: str) -> Config:
                 part[key] = osp.normpath(osp.join(new, osp.relpath(value, old)))
                 moved += 1
     if not moved:
-        raise ValueError(f'data_root={new} reaches no data set: none of this config lies in {old}')
+        raise ValueError(f'data_root={new} reaches no data set: none of this config lies in {old}; set their paths')
     return cfg
 
 
 def set_classes(cfg: Config, classes: Sequence[str] | str | None) -> Config:
-    """Give all data sets these classes, and the heads as many outputs.
+    """Set the classes of all data sets, and ``num_classes`` of the heads.
 
     Args:
         cfg (Config): Config of a detector; changed in place.
-        classes (Sequence[str] | str): Names, in the order of their labels; one name may stand alone. Or a file
-            ``*.txt`` with one name a line: spaces in names don't survive ``--cfg-options``.
+        classes (Sequence[str] | str): Names in the order of their labels; or one name; or a file ``*.txt`` with one
+            name a line, for names with spaces, which ``--cfg-options`` cannot pass.
 
     Returns:
         Config: ``cfg``.
 
     Raises:
-        ValueError: If there is no name, or one occurs twice, or the model or the data loaders have nothing that
-            depends on the classes.
+        ValueError: If there is no name, or one occurs twice; or if the config has no data set with a pipeline, or no
+            head with ``num_classes``.
     """
     if isinstance(classes, str) and classes.endswith('.txt'):
         with open(classes, encoding='utf-8') as file:
@@ -56,16 +56,19 @@ def set_classes(cfg: Config, classes: Sequence[str] | str | None) -> Config:
     names = tuple(str(name) for name in ([classes] if isinstance(classes, (str, int)) else classes or ()))
     if not names or len(set(names)) < len(names):
         raise ValueError(
-            f'classes must be one or more different names, got {classes}; for example --cfg-options classes=cat,dog'
+            f'classes must be one or more different names, got {classes}; give for example classes=cat,dog'
         )
     loaders = [cfg.get(key) for key in _DATA if key.endswith('dataloader')]
-    # Wrappers such as ConcatDataset hold data sets of their own, and have no classes.
+    # Wrappers such as ConcatDataset have no classes, but the data sets inside them do.
     datasets = [
         part for part in find_dicts(loaders) if 'pipeline' in part and not part.keys() & {'dataset', 'datasets'}
     ]
     heads = [part for part in find_dicts(cfg.get('model')) if 'num_classes' in part]
     if not datasets or not heads:
-        raise ValueError('classes cannot be set: the config has no data set with a pipeline, or no head of num_classes')
+        raise ValueError(
+            'classes cannot be set: the config has no data set with a pipeline, or no head with num_classes; '
+            'leave classes out'
+        )
     for dataset in datasets:
         dataset.metainfo = {**(dataset.get('metainfo') or {}), 'classes': names}
     for head in heads:

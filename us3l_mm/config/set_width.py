@@ -1,4 +1,4 @@
-"""The width of a fine-tuned network, in one place of its config."""
+"""Set the width of a whole config by one entry."""
 
 import copy
 from collections.abc import Sequence
@@ -15,25 +15,31 @@ from .find import find_class
 
 
 def _build(part: ConfigDict, scope: str | None, **changes) -> nn.Module:
-    """A part of the model, with random weights; nothing is loaded."""
+    """Build a part of the model with random weights."""
     with MODELS.switch_scope_and_registry(scope) as registry:
         return registry.build({**part, 'init_cfg': None, **changes})
 
 
 def _parts(name: str, found: Any) -> list[tuple[str, ConfigDict]]:
-    """Parts of the model under one name (cascades and several necks are lists), each with its own name."""
+    """List the parts of the model under one key, with the name of each: cascades and several necks are lists."""
     if isinstance(found, list):
         return [(f'{name}[{i}]', part) for i, part in enumerate(found)]
     return [(name, found)] if isinstance(found, dict) else []
 
 
 def _followers(model: ConfigDict, channels: list[int], scope: str | None) -> list[tuple[str, ConfigDict, str, Any]]:
-    """Entries of the model that the backbone decides: name of the part, part, key, value that it must have.
+    """List the entries of the model that must follow the backbone.
 
     Args:
         model (ConfigDict): Model with a backbone of ours.
         channels (list[int]): Channels of each output of the backbone.
         scope (str, optional): Scope of types without one.
+
+    Returns:
+        list[tuple]: For each entry the name of the part, the part, the key and the value that it must have.
+
+    Raises:
+        ValueError: If the shared head is not ours.
     """
 
     def reads(name: str, part: ConfigDict, channels: list[int]) -> tuple[str, ConfigDict, str, Any]:
@@ -42,7 +48,7 @@ def _followers(model: ConfigDict, channels: list[int], scope: str | None) -> lis
 
     for name, neck in _parts('neck', model.get('neck')):
         if 'in_channels' in neck:
-            return [reads(name, neck, channels)]  # what comes behind it reads its channels
+            return [reads(name, neck, channels)]  # the heads read the neck, whose channels don't change
     heads = [part for key in ('head', 'rpn_head', 'bbox_head', 'mask_head') for part in _parts(key, model.get(key))]
     found = [reads(name, head, channels) for name, head in heads if 'in_channels' in head]
     roi_head, last = model.get('roi_head') or {}, channels[-1]
@@ -50,10 +56,7 @@ def _followers(model: ConfigDict, channels: list[int], scope: str | None) -> lis
         found += [(name, part, 'out_channels', last) for name, part in _parts(f'roi_head.{key}', roi_head.get(key))]
     for name, shared in _parts('roi_head.shared_head', roi_head.get('shared_head')):
         if not issubclass(find_class(shared.get('type'), scope) or object, SlimmableResLayer):
-            raise ValueError(
-                f"model.{name}.type={shared.type!r} has no width: use 'us3l_mm.SlimmableResLayer', the last stage of "
-                'the slimmable ResNet'
-            )
+            raise ValueError(f"model.{name}.type={shared.type!r} has no width: use 'us3l_mm.SlimmableResLayer'")
         found.append((name, shared, 'width', model.backbone.width))
         last = _build(shared, scope, width=model.backbone.width).out_channels
     for key in ('bbox_head', 'mask_head'):
@@ -63,29 +66,31 @@ def _followers(model: ConfigDict, channels: list[int], scope: str | None) -> lis
 
 
 def set_width(cfg: Config, width: Width | None = None) -> Config:
-    """Set the width of the backbone and all that follows from it.
+    """Set the width of the backbone, and the channels of the parts that read it.
 
-    The width is the argument or else the top-level ``width`` of the config. It goes to
-    ``model.backbone.width``; the numbers come from the ``out_channels`` of the backbone. They go to the first
-    neck that has ``in_channels`` (all outputs if it takes a list, the last one if it takes a number). Without
-    such a neck they go to the heads: ``in_channels`` of ``model.head``, ``rpn_head``, ``bbox_head`` and
-    ``mask_head``; in ``model.roi_head``, ``out_channels`` of the extractors, the width of ``shared_head`` and
-    the ``in_channels`` of what reads it. A shared head without ``init_cfg`` gets that of the backbone. Without a
-    width the numbers are left alone, and checked.
+    The width goes to ``model.backbone.width``. The ``out_channels`` of the backbone at that width go to the first neck
+    with ``in_channels``: all of them if it takes a list, the last one if it takes a number. Without such a neck they go
+    to the heads:
+
+    - ``in_channels`` of ``model.head``, ``rpn_head``, ``bbox_head`` and ``mask_head``;
+    - in ``model.roi_head``, ``out_channels`` of the extractors, the width of ``shared_head``, and ``in_channels`` of
+      the heads that read it.
+
+    A shared head without ``init_cfg`` gets that of the backbone. Without a width these numbers are only checked.
 
     Args:
         cfg (Config): Config of an mmdet or mmpretrain model; changed in place.
-        width (Width, optional): Width multiplier, in (0, 1], or those of parts of the
-            backbone by name; see :func:`us3l_mm.slim.use_width`.
+        width (Width, optional): Width in (0, 1], or widths of parts of the backbone; see
+            :func:`us3l_mm.slim.use_width`. Defaults to the top-level ``width`` of the config.
 
     Returns:
         Config: ``cfg``.
 
     Raises:
         TypeError: If the width is not a number.
-        ValueError: If the width is outside (0, 1], or those of parts don't fit together; if a width is asked of a
-            model whose backbone is not one of ours or whose neck and heads have no ``in_channels``; if the shared
-            head is not one of ours; or if the numbers in the config don't match the backbone.
+        ValueError: If the width is outside (0, 1], or widths of parts don't fit together. If there is a width, but
+            the backbone is not ours, or neck and heads have no ``in_channels``. If the shared head is not ours. If
+            there is no width, and the numbers in the config don't match the backbone.
     """
     fit_width(cfg, width)
     return cfg
@@ -94,16 +99,16 @@ def set_width(cfg: Config, width: Width | None = None) -> Config:
 def fit_width(
     cfg: Config, width: Width | None = None, out_channels: Sequence[int] | None = None
 ) -> SlimmableBackboneMixin | None:
-    """Do :func:`set_width`, and return the backbone that was built to know its channels.
+    """Do the work of :func:`set_width`, and return the backbone that it builds to read its channels.
 
     Args:
         cfg (Config): See :func:`set_width`.
         width (Width, optional): See :func:`set_width`.
-        out_channels (Sequence[int], optional): Channels of the outputs of the backbone at that width, if they are
-            known; nothing is built then.
+        out_channels (Sequence[int], optional): Channels of the outputs of the backbone at that width. Defaults to
+            None: the backbone is built to read them.
 
     Returns:
-        SlimmableBackboneMixin | None: None if nothing was built, as for backbones of others.
+        SlimmableBackboneMixin | None: The backbone, or None if none was built.
     """
     width = cfg.get('width') if width is None else width
     width = None if width is None else check_width(width)
@@ -120,8 +125,8 @@ def fit_width(
     followers = _followers(model, channels, scope)
     if width is not None and not followers:
         raise ValueError(
-            f'cannot set width={width_label(width)}: neither model.neck nor model.head has in_channels, so it is not '
-            "known what reads the backbone; set model.backbone.width and that part's in_channels in the config"
+            f'cannot set width={width_label(width)}: neither model.neck nor model.head has in_channels; '
+            'set model.backbone.width and the channels that depend on it in the config'
         )
     for name, part, key, needed in followers:
         if width is not None:
@@ -134,7 +139,7 @@ def fit_width(
 
 
 def _has_our_backbone(model: ConfigDict, scope: str | None, width: Width | None) -> bool:
-    """Whether the backbone of a model is one of ours; raise ValueError if not, and a width is asked of it."""
+    """Whether the backbone of a model is ours; if not, a width raises ValueError."""
     backbone = model.get('backbone')
     if backbone is not None and issubclass(find_class(backbone.get('type'), scope) or object, SlimmableBackboneMixin):
         return True
@@ -150,11 +155,10 @@ def _has_our_backbone(model: ConfigDict, scope: str | None, width: Width | None)
 def _check_follower(
     name: str, part: ConfigDict, key: str, needed: Any, backbone: ConfigDict, channels: list[int]
 ) -> None:
-    """Raise ValueError if an entry that the backbone decides has another value."""
+    """Raise ValueError if an entry that must follow the backbone has another value."""
     got = part.get(key)
     if (list(got) if isinstance(got, tuple) else got) != needed:
         raise ValueError(
-            f'model.{name}.{key}={got} does not match the backbone: {backbone.type} at width={backbone.get("width")} '
-            f'gives out_channels={channels}. Set the width in one place, by `--width` or a top-level `width` in the '
-            f'config, or set model.{name}.{key}={needed}'
+            f'model.{name}.{key}={got} does not match {backbone.type} at width={backbone.get("width")}, which gives '
+            f'out_channels={channels}; give --width, or set model.{name}.{key}={needed}'
         )

@@ -1,1 +1,1 @@
-"""One width leaves the house: as a plain model, a stock one, a program; what it costs and which to choose."""
+"""Export one width of a model as a dense network; count and measure its costs; choose a width."""

@@ -1,4 +1,4 @@
-"""The choice of a width within a budget."""
+"""Choose a width within a budget."""
 
 import json
 import re
@@ -9,10 +9,10 @@ _UNITS = {'': 1, 'k': 1e3, 'm': 1e6, 'g': 1e9}
 
 
 def parse_amount(text: str) -> float:
-    """Number with an optional K, M or G: ``'500M'``, ``'1.5G'``, ``'2e9'``.
+    """Parse a number with an optional K, M or G, such as ``'500M'``, ``'1.5G'`` or ``'2e9'``.
 
     Raises:
-        ValueError: If it is something else, or not above zero.
+        ValueError: If the text is something else, or the number is not above zero.
     """
     found = re.fullmatch(r'\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kmg]?)\s*', text, re.IGNORECASE)
     try:
@@ -30,17 +30,20 @@ def within(row: dict, budgets: dict[str, float]) -> bool:
 
 
 def widest_within(rows: Sequence[dict], budgets: dict[str, float]) -> dict | None:
-    """The widest row within all budgets, whatever narrower ones cost; None if there is none.
+    """Choose the widest row within all budgets.
 
     Args:
         rows (Sequence[dict]): One for each width, with ``width`` and the budgeted costs.
-        budgets (dict[str, float]): Most that a cost may be, by key.
+        budgets (dict[str, float]): Largest allowed cost, by key.
+
+    Returns:
+        dict | None: The row, or None if none is within the budgets.
     """
     return max((row for row in rows if within(row, budgets)), key=lambda row: row['width'], default=None)
 
 
 def read_accuracy(path: str) -> dict[float, float]:
-    """Top-1 accuracy (%) by width from the ``linear_probe.json`` that ``tools/linear_probe.py`` wrote.
+    """Read the top-1 accuracy (%) of each width from the ``linear_probe.json`` of ``tools/linear_probe.py``.
 
     Raises:
         ValueError: If the file has no such numbers.
@@ -50,6 +53,6 @@ def read_accuracy(path: str) -> dict[float, float]:
         return {float(row['width']): float(row['top1']) for row in rows}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f'{path} has no top1 accuracy by width ({type(error).__name__}: {error}); give the linear_probe.json '
-            'that tools/linear_probe.py wrote'
+            f'{path} has no top1 accuracy by width ({type(error).__name__}: {error}); '
+            'give a linear_probe.json of tools/linear_probe.py'
         ) from error

@@ -1,4 +1,4 @@
-"""What a plain network costs: parameters, operations, memory and time."""
+"""Costs of a dense network: parameters, operations, memory and time."""
 
 import time
 from collections import Counter
@@ -17,7 +17,7 @@ from us3l_mm.slim import Width, meta_copy, to_dense
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Counts the memory of tensors that are alive, each storage once; those of ``net`` and their views not."""
+    """Counts the bytes of live tensors, each storage once and those of ``net`` not at all."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -53,14 +53,17 @@ class _LiveBytes(TorchDispatchMode):
 
 @torch.no_grad()
 def activation_memory(net: nn.Module, size: tuple[int, int], batch: int = 1) -> int:
-    """Most bytes of images and activations alive at once in inference, without weights and workspace of kernels.
+    """Count the peak memory of images and activations in inference, without weights and kernel workspace.
 
-    Runs on the meta device, so that nothing is allocated and the number depends on no machine.
+    Runs on the meta device: nothing is allocated, and the number is the same on every machine.
 
     Args:
-        net (nn.Module): Plain network.
-        size (tuple[int, int]): Height and width of the images.
+        net (nn.Module): Dense network.
+        size (tuple[int, int]): Height and width of the images, in pixels.
         batch (int): Images at a time. Defaults to 1.
+
+    Returns:
+        int: Bytes.
     """
     ghost = meta_copy(net).eval()
     images = torch.empty(batch, 3, *size, device='meta')
@@ -77,24 +80,24 @@ def measure_latency(
     synchronize: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Time of one call.
+    """Measure the time of a call.
 
     Args:
-        run (Callable): What is measured.
-        warmup (int): Calls before, which are not counted.
-        repeats (int): Calls that are.
-        synchronize (Callable): Waits until ``run`` is really done: ``torch.cuda.synchronize`` on a GPU.
-        clock (Callable): Time in seconds.
+        run (Callable): Call to measure.
+        warmup (int): Calls before the measured ones. Defaults to 10.
+        repeats (int): Measured calls. Defaults to 50.
+        synchronize (Callable): Waits until ``run`` is done: ``torch.cuda.synchronize`` on a GPU. Defaults to no wait.
+        clock (Callable): Gives the time in seconds. Defaults to :func:`time.perf_counter`.
 
     Returns:
-        dict[str, float]: ``latency_ms``, the median; ``latency_p10_ms`` and ``latency_p90_ms``, between which
-        eight of ten calls lie.
+        dict[str, float]: In milliseconds, the median ``latency_ms`` and the percentiles ``latency_p10_ms`` and
+        ``latency_p90_ms``.
 
     Raises:
-        ValueError: If there is nothing to measure.
+        ValueError: If ``warmup`` is negative or ``repeats`` below one.
     """
     if warmup < 0 or repeats < 1:
-        raise ValueError(f'needs warmup >= 0 and repeats >= 1, got {warmup} and {repeats}')
+        raise ValueError(f'latency needs warmup >= 0 and repeats >= 1, got {warmup} and {repeats}')
     for _ in range(warmup):
         run()
     synchronize()
@@ -109,23 +112,23 @@ def measure_latency(
 
 
 def count(net: nn.Module, images: Tensor) -> dict[str, int]:
-    """Parameters and multiply-accumulate operations (MACs), as mmengine's ``get_model_complexity_info`` counts them.
+    """Count parameters and multiply-accumulate operations (MACs) with mmengine's ``get_model_complexity_info``.
 
-    MACs of fused attention, between queries, keys and values, are not among them.
+    It leaves out the products of queries, keys and values in fused attention.
 
     Args:
-        net (nn.Module): Plain network in evaluation mode.
-        images (Tensor): What it is run on, (N, C, H, W); MACs are those of all N.
+        net (nn.Module): Dense network in evaluation mode.
+        images (Tensor): Input, (N, C, H, W).
 
     Returns:
-        dict[str, int]: ``params`` and ``macs``.
+        dict[str, int]: ``params``, and ``macs`` of all N images.
     """
     counted = get_model_complexity_info(net, inputs=(images,), show_table=False, show_arch=False)
     return dict(params=int(counted['params']), macs=int(counted['flops']))
 
 
 def width_complexity(module: nn.Module, width: Width, input_size: int) -> dict[str, Any]:
-    """:func:`count` for one square image of the plain network that a slimmable backbone is at ``width``.
+    """Count parameters and MACs of a slimmable backbone at one width, for one square image.
 
     Args:
         module (nn.Module): Slimmable backbone.
@@ -133,18 +136,18 @@ def width_complexity(module: nn.Module, width: Width, input_size: int) -> dict[s
         input_size (int): Height and width of the image, in pixels.
 
     Returns:
-        dict[str, Any]: ``width``, ``params`` and ``macs``.
+        dict[str, Any]: ``width``, ``params`` and ``macs``; see :func:`count`.
     """
     dense = to_dense(module, width, with_statistics=False).eval()
     return dict(width=width, **count(dense, torch.rand(1, 3, input_size, input_size)))
 
 
 def plain_costs(net: nn.Module, size: tuple[int, int], batch: int = 1) -> dict[str, int]:
-    """Costs of a plain network that need no measurement.
+    """Count the costs of a dense network that need no measurement.
 
     Args:
-        net (nn.Module): Plain network in evaluation mode.
-        size (tuple[int, int]): Height and width of the images.
+        net (nn.Module): Dense network in evaluation mode.
+        size (tuple[int, int]): Height and width of the images, in pixels.
         batch (int): Images at a time, for ``activation_bytes``. Defaults to 1.
 
     Returns:
@@ -154,7 +157,7 @@ def plain_costs(net: nn.Module, size: tuple[int, int], batch: int = 1) -> dict[s
 
 
 class _PerImage(nn.Module):
-    """What a detector runs once an image: backbone, neck and dense head."""
+    """The part of a detector that runs once an image: backbone, neck and dense head."""
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
@@ -166,7 +169,7 @@ class _PerImage(nn.Module):
 
 
 class _PerRegion(nn.Module):
-    """What a two-stage detector runs on each region for its boxes."""
+    """The part of a two-stage detector that runs once a region: shared head and box head."""
 
     def __init__(self, roi_head: nn.Module) -> None:
         super().__init__()
@@ -179,14 +182,14 @@ class _PerRegion(nn.Module):
 
 @torch.no_grad()
 def detector_costs(detector: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
-    """Parameters and MACs of a plain detector for one image.
+    """Count parameters and MACs of a dense detector for one image.
 
-    MACs are those of all that runs once an image and, in two-stage detectors, of the box head on as many regions as
-    are tested (``test_cfg.rpn.max_per_img``); masks of the boxes that remain are not among them.
+    In two-stage detectors the box head counts once for each tested region (``test_cfg.rpn.max_per_img``). Mask heads
+    are left out.
 
     Args:
         detector (nn.Module): Detector of mmdet.
-        size (tuple[int, int]): Height and width of the image.
+        size (tuple[int, int]): Height and width of the image, in pixels.
 
     Returns:
         dict[str, Any]: ``size``, ``params`` and ``macs``.
@@ -205,15 +208,18 @@ def detector_costs(detector: nn.Module, size: tuple[int, int]) -> dict[str, Any]
 def net_latency(
     net: nn.Module, size: tuple[int, int], batch: int = 1, device: str = 'cpu', warmup: int = 10, repeats: int = 50
 ) -> dict[str, float]:
-    """Latency of a batch on a device; see :func:`measure_latency`.
+    """Measure the latency of a batch on a device.
 
     Args:
         net (nn.Module): Network; it is moved to the device.
-        size (tuple[int, int]): Height and width of the images.
-        batch (int): Images at a time.
-        device (str): ``'cpu'`` or ``'cuda'``.
-        warmup (int): Calls that are not counted.
-        repeats (int): Calls that are.
+        size (tuple[int, int]): Height and width of the images, in pixels.
+        batch (int): Images at a time. Defaults to 1.
+        device (str): ``'cpu'`` or ``'cuda'``. Defaults to ``'cpu'``.
+        warmup (int): Calls before the measured ones. Defaults to 10.
+        repeats (int): Measured calls. Defaults to 50.
+
+    Returns:
+        dict[str, float]: See :func:`measure_latency`.
     """
     net = net.to(device).eval()
     images = torch.randn(batch, 3, *size, device=device)

@@ -1,4 +1,4 @@
-"""Files that a network of one width is deployed as."""
+"""Write a dense network of one width to files: checkpoint and config, ``torch.export`` program, ONNX."""
 
 import importlib.util
 import io
@@ -11,18 +11,19 @@ from mmengine.config import Config
 from packaging.version import Version
 from torch import Tensor, nn
 
+from us3l_mm.config import names_scope
 from us3l_mm.slim import width_label
 from us3l_mm.version import __version__
 
 from .plain_config import check_config
 from .plain_model import Inference, PlainModel, outputs
 
-TOLERANCE = 1e-4  # of an exported net, against the largest output where that is above one
+TOLERANCE = 1e-4  # most that an exported network may differ from torch, see check_outputs
 ONNX_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 
 
 def describe(plain: PlainModel, config: str, checkpoint: str) -> dict:
-    """What an exported file says of itself: numbers and words only."""
+    """Describe an exported network in numbers and words, for the file itself."""
     known = plain.cfg.model.get('data_preprocessor') or plain.cfg.get('data_preprocessor') or {}
     pixels = {key: known[key] for key in ('mean', 'std', 'to_rgb', 'bgr_to_rgb') if key in known}
     return dict(
@@ -36,13 +37,17 @@ def describe(plain: PlainModel, config: str, checkpoint: str) -> dict:
 
 
 def checkpoint_files(out: Path, cfg: Config, model: nn.Module, plain: PlainModel, about: dict) -> dict[Path, Callable]:
-    """OUT.pth and OUT.py, for :func:`write_files`."""
+    """Checkpoint OUT.pth and config OUT.py, as :func:`~us3l_mm.utils.files.write_files` takes them.
+
+    Raises:
+        RuntimeError: If the config does not build ``model``.
+    """
     check_config(cfg, model)
     meta = {'us3l_mm_export': about}
     if 'dataset_meta' in plain.meta:  # names of the classes
         meta['dataset_meta'] = plain.meta['dataset_meta']
     cfg = Config(cfg.to_dict())
-    if 'us3l_mm.' in cfg.pretty_text:
+    if names_scope(cfg.to_dict(), 'us3l_mm'):
         cfg.custom_imports = dict(imports=['us3l_mm.models'], allow_failed_imports=False)
     title = f'Width {width_label(plain.width)} of {about["config"]}, by tools/export_width.py; weights: {out.name}.pth.'
     return {
@@ -56,23 +61,27 @@ def checkpoint_files(out: Path, cfg: Config, model: nn.Module, plain: PlainModel
 
 
 def output_names(plain: PlainModel, count: int) -> list[str]:
-    """Names of the outputs of :class:`Inference`."""
+    """Name the ``count`` outputs of :class:`Inference`."""
     return ['logits'] if plain.part == 'classifier' else [f'features_{i}' for i in range(count)]
 
 
 def check_outputs(expected: tuple[Tensor, ...], got: tuple[Tensor, ...], what: str) -> float:
-    """Largest difference, relative to the largest output where that is above one.
+    """Compare the outputs of an exported network with torch's.
+
+    Returns:
+        float: Largest difference, relative to the largest output where that is above one.
 
     Raises:
         RuntimeError: If it is above :data:`TOLERANCE`, or shapes differ.
     """
     if [tuple(a.shape) for a in expected] != [tuple(b.shape) for b in got]:
         raise RuntimeError(
-            f'{what} gives shapes {[tuple(b.shape) for b in got]}, torch {[tuple(a.shape) for a in expected]}'
+            f'{what} gives outputs of {[tuple(b.shape) for b in got]}, torch {[tuple(a.shape) for a in expected]}; '
+            'use --format dense'
         )
     found = max(((a - b).abs().max() / a.abs().max().clamp(min=1)).item() for a, b in zip(expected, got))
     if not found <= TOLERANCE:  # nan, too
-        raise RuntimeError(f'{what} differs from torch by {found:.1e}, more than {TOLERANCE:.0e}; nothing was written')
+        raise RuntimeError(f'{what} differs from torch by {found:.1e}, more than {TOLERANCE:.0e}; use --format dense')
     return found
 
 
@@ -81,7 +90,7 @@ def _example(size: tuple[int, int], batch: int) -> Tensor:
 
 
 def export_torch(plain: PlainModel, size: tuple[int, int], about: dict) -> tuple[bytes, float]:
-    """``torch.export`` program with a free batch size.
+    """Export a ``torch.export`` program that takes any batch size, and compare it with torch.
 
     Args:
         plain (PlainModel): Network of one width.
@@ -89,7 +98,10 @@ def export_torch(plain: PlainModel, size: tuple[int, int], about: dict) -> tuple
         about (dict): Goes into the file as ``us3l_mm.json``.
 
     Returns:
-        tuple[bytes, float]: What ``torch.export.load`` reads, and the largest difference from torch.
+        tuple[bytes, float]: The file for ``torch.export.load``, and the largest difference from torch.
+
+    Raises:
+        RuntimeError: If its outputs differ from torch's.
     """
     net = Inference(plain)
     program = torch.export.export(net, (_example(size, 2),), dynamic_shapes=({0: torch.export.Dim('batch')},))
@@ -101,7 +113,7 @@ def export_torch(plain: PlainModel, size: tuple[int, int], about: dict) -> tuple
 
 
 def check_onnx_packages() -> None:
-    """Raise ImportError, with the fix, unless everything that the ONNX export needs is there."""
+    """Raise ImportError, with the fix, if the ONNX export lacks a package."""
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f'ONNX export needs {", ".join(missing)}. Fix: pip install {" ".join(ONNX_PACKAGES)}')
@@ -110,18 +122,19 @@ def check_onnx_packages() -> None:
 
 
 def export_onnx(plain: PlainModel, size: tuple[int, int], about: dict) -> tuple[bytes, float]:
-    """ONNX model with input ``images`` and a free batch size; compared with torch by onnxruntime.
+    """Export an ONNX model with the input ``images`` of any batch size, and compare onnxruntime with torch.
 
     Args:
         plain (PlainModel): Network of one width.
         size (tuple[int, int]): Height and width of the images.
-        about (dict): Goes into the model's metadata.
+        about (dict): Goes into the metadata of the file.
 
     Returns:
         tuple[bytes, float]: The file, and the largest difference from torch.
 
     Raises:
         ImportError: If a package is missing; the message has the command.
+        RuntimeError: If its outputs differ from torch's.
     """
     check_onnx_packages()
     import onnx

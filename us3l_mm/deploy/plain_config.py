@@ -1,4 +1,4 @@
-"""The config of a plain network, read off the network and the config of the one of several widths that it came from."""
+"""Write the config of a dense network from the network and the config of its slimmable model."""
 
 from typing import Any
 
@@ -14,14 +14,17 @@ _AS_GIVEN = ('backbone', 'data_preprocessor')
 
 
 def plain_config(source: Config, plain: nn.Module) -> Config:
-    """Config that builds ``plain``, with what is needed to test it.
+    """Write the config that builds a dense network.
 
-    Entries that the constructor of the plain class does not take are left out; types, channels and the width are those
-    of the network.
+    Arguments come from ``source``, except those that the class of the dense network does not take. Types, channels and
+    the width come from the network.
 
     Args:
-        source (Config): Config of the model of several widths.
-        plain (nn.Module): What its method ``dense`` returned.
+        source (Config): Config of the slimmable model.
+        plain (nn.Module): Dense network that the method ``dense`` of that model returned.
+
+    Returns:
+        Config: ``default_scope`` and ``model``.
     """
     scope = source.get('default_scope', 'mmpretrain')
     taken, given = constructor_parameters(type(plain)), dict(source.model.to_dict())
@@ -41,7 +44,7 @@ def plain_config(source: Config, plain: nn.Module) -> Config:
 
 
 def plain_evaluator(evaluator: Any) -> Any:
-    """Evaluator of one width in place of one of several; changed in place."""
+    """Replace the evaluator of several widths by mmpretrain's; changes a part of a config in place and returns it."""
     ours = METRICS.get('us3l_mm.WidthAccuracy')
     for part in find_dicts(evaluator):
         if part.get('type') is ours or (isinstance(part.get('type'), str) and METRICS.get(part.type) is ours):
@@ -50,12 +53,12 @@ def plain_evaluator(evaluator: Any) -> Any:
 
 
 def _name_of(module: nn.Module) -> str:
-    """Registered name of the class of a module, with its scope."""
+    """Return the registered name of the class of a module, with its scope."""
     return f'{type(module).__module__.split(".")[0]}.{type(module).__name__}'
 
 
 def _plain_layers(parts: list[Any], scope: str) -> None:
-    """Name torch's layers where a part of the config names slimmable ones."""
+    """Replace slimmable layers by torch's in parts of a config."""
     for part in find_dicts(parts):
         if issubclass(find_class((part.get('conv_cfg') or {}).get('type'), scope) or object, SlimmableConv2d):
             part.conv_cfg = None
@@ -65,7 +68,7 @@ def _plain_layers(parts: list[Any], scope: str) -> None:
 
 
 def _copy_numbers(part: ConfigDict, module: nn.Module, scope: str) -> None:
-    """Give a part of the config the class and the channels of the module that it built."""
+    """Write the class and the channels of a module into its part of the config."""
     if find_class(part.type, scope) is not type(module):
         part.type = _name_of(module)
     for key in ('in_channels', 'out_channels'):
@@ -74,13 +77,13 @@ def _copy_numbers(part: ConfigDict, module: nn.Module, scope: str) -> None:
 
 
 def check_config(cfg: Config, plain: nn.Module) -> None:
-    """Raise RuntimeError unless ``cfg.model`` builds a network of the tensors of ``plain``."""
+    """Raise RuntimeError unless ``cfg.model`` builds a network whose tensors have the names and shapes of ``plain``."""
     with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
         built = registry.build(cfg.model)
     shapes = [{name: tuple(tensor.shape) for name, tensor in net.state_dict().items()} for net in (built, plain)]
     wrong = sorted(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
     if wrong:
         raise RuntimeError(
-            f'cannot write a config for {type(plain).__name__} at width {plain.backbone.width}: its {wrong[0]} is '
-            f'{shapes[1].get(wrong[0])}, the config would build {shapes[0].get(wrong[0])}'
+            f'cannot write a config of {type(plain).__name__} at width {plain.backbone.width}: {wrong[0]} is '
+            f'{shapes[1].get(wrong[0])}, the config builds {shapes[0].get(wrong[0])}'
         )

@@ -1,4 +1,4 @@
-"""From a config and a checkpoint to the plain network they are at one width."""
+"""Build the dense network of one width from a config and a checkpoint."""
 
 import os.path as osp
 import sys
@@ -23,15 +23,15 @@ _TEST_KEYS = ('test_dataloader', 'test_evaluator', 'test_cfg', 'visualizer')
 
 @dataclass
 class PlainModel:
-    """A network of one width without any slimmable layer.
+    """A dense network, without slimmable layers.
 
     Attributes:
-        cfg (Config): ``cfg.model`` builds the model; what is needed to test it is there too, training is not.
+        cfg (Config): ``cfg.model`` builds the model. The entries to test it are there too, those to train it are not.
         model (nn.Module): mmpretrain classifier (without neck and head if only the backbone was trained) or
             mmdet detector, in evaluation mode.
-        part (str): What is exported of it: ``'backbone'``, ``'classifier'`` or ``'detector'``.
-        width (float | dict[str, float]): Its width, or the widths of its parts.
-        meta (dict): That of the checkpoint.
+        part (str): What is exported: ``'backbone'``, ``'classifier'`` or ``'detector'``.
+        width (float | dict[str, float]): Width of the network, or the widths of its parts.
+        meta (dict): ``meta`` of the checkpoint.
     """
 
     cfg: Config
@@ -42,11 +42,13 @@ class PlainModel:
 
 
 class Inference(nn.Module):
-    """Tensors in, tensors out: what of a model can leave Python.
+    """The layers of a model that can be exported as a program: from tensors to tensors.
+
+    A backbone returns a tuple of feature maps, a classifier logits (N, K) before the softmax, a detector the feature
+    maps of its neck; its heads are left out.
 
     Args:
-        plain (PlainModel): Its backbone gives a tuple of feature maps, its classifier logits (N, K) without
-            softmax, its detector what backbone and neck give; heads and boxes are left out.
+        plain (PlainModel): Dense network.
     """
 
     def __init__(self, plain: PlainModel) -> None:
@@ -57,7 +59,7 @@ class Inference(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Map normalised images (N, 3, H, W)."""
+        """Run on normalised images (N, 3, H, W)."""
         features = self.backbone(images)
         if self.neck is not None:
             features = self.neck(features)
@@ -67,20 +69,23 @@ class Inference(nn.Module):
 def plain_model(
     path: str, checkpoint: str | None = None, width: Width | None = None, cfg_options: dict | None = None
 ) -> PlainModel:
-    """Build the plain network that a trained model is at one width.
+    """Build the dense network of a trained model at one width.
 
     Args:
-        path (str): Config of a pretraining (only its backbone is taken), of a linear evaluation, of a classifier
-            or of a detector, fine-tuned at a width or for all of them.
-        checkpoint (str, optional): Its checkpoint; of several widths, one that ``tools/calibrate_bn.py`` wrote.
-            Without one the weights are random, which is enough to count costs.
-        width (Width, optional): Width multiplier, in (0, 1], or those of parts of the backbone; see
-            :func:`us3l_mm.slim.use_width`. Defaults to that of the config.
+        path (str): Config of a pretraining (only its backbone is taken), a linear probe, a classifier or a detector.
+        checkpoint (str, optional): Checkpoint of the model, calibrated by ``tools/calibrate_bn.py`` if the model is
+            slimmable. Defaults to None: random weights, which are enough to count costs.
+        width (Width, optional): Width in (0, 1], or widths of parts; see :func:`us3l_mm.slim.use_width`. Defaults to
+            the width of the config.
         cfg_options (dict, optional): Entries of the config to override.
 
+    Returns:
+        PlainModel: The network, its config, width and ``meta``.
+
     Raises:
-        ValueError: If the width is missing or the model cannot have it; see the message.
-        RuntimeError: If the checkpoint belongs to another model, or has no statistics for the width.
+        ValueError: If no width is known, or the model cannot have it.
+        RuntimeError: If the checkpoint belongs to another model, or is not calibrated for the width.
+        FileNotFoundError: If there is no such checkpoint.
     """
     source = read_config(path, cfg_options)
     kind, part = _kind_of(source)
@@ -101,18 +106,23 @@ def plain_model(
 
 
 def list_widths(path: str, checkpoint: str, cfg_options: dict | None = None) -> list[float]:
-    """Widths that the backbone in a checkpoint can run at, from the widest: those with batch-norm statistics.
+    """List the widths that a checkpoint is calibrated for, from the widest.
+
+    Args:
+        path (str): Config.
+        checkpoint (str): Checkpoint of a model with a slimmable backbone.
+        cfg_options (dict, optional): Entries of the config to override.
 
     Raises:
-        ValueError: If the config fixes the width.
+        ValueError: If the config fixes the width, or the backbone has no batch norm.
         RuntimeError: If no width is calibrated.
     """
     cfg = read_config(path, cfg_options)
     _kind_of(cfg)
     if _fixed_width(cfg) is not None:
         raise ValueError(
-            f'{path} fixes the width at {width_label(_fixed_width(cfg))}, so there is nothing to choose. Choose with '
-            'the config and the calibrated checkpoint of the pretraining'
+            f'{path} fixes the width at {width_label(_fixed_width(cfg))}, so there is nothing to choose; '
+            'give config and calibrated checkpoint of the pretraining'
         )
     backbone = _build(cfg, cfg.model.backbone)
     state = _read_checkpoint(checkpoint)[0]
@@ -135,14 +145,14 @@ def list_widths(path: str, checkpoint: str, cfg_options: dict | None = None) -> 
 
 
 def _kind_of(cfg: Config) -> tuple[type, str]:
-    """Class of the model, and what is exported of it.
+    """Find the class of the model and what is exported of it, see :class:`PlainModel`.
 
     Raises:
         ValueError: If the config has no model whose width can be set.
     """
     scope, model = cfg.get('default_scope', 'mmpretrain'), cfg.get('model') or {}
     if not isinstance(model.get('backbone'), dict) or 'type' not in model:
-        raise ValueError(f'{cfg.filename} has no model with a backbone')
+        raise ValueError(f'{cfg.filename} has no model with a backbone; give the config of a training')
     kinds = [find_class(part.type, scope) for part in (model, model.backbone)]
     for part, found in zip((model, model.backbone), kinds):
         if found is None:
@@ -152,11 +162,10 @@ def _kind_of(cfg: Config) -> tuple[type, str]:
     kind, backbone = kinds
     if not issubclass(backbone, SlimmableBackboneMixin):
         raise ValueError(
-            f'model.backbone.type={model.backbone.type!r} cannot be built at a fixed width. Name a backbone of '
-            "us3l_mm, which has the same checkpoint keys, such as 'us3l_mm.SlimmableResNet' for 'ResNet': "
-            '--cfg-options model.backbone.type=us3l_mm.SlimmableResNet'
+            f'model.backbone.type={model.backbone.type!r} cannot be built at a fixed width. Name a backbone of us3l_mm '
+            'with the same keys, for example --cfg-options model.backbone.type=us3l_mm.SlimmableResNet'
         )
-    mmdet = sys.modules.get('mmdet.models')  # imported by whatever has found a detector
+    mmdet = sys.modules.get('mmdet.models')  # imported when find_class found a detector
     if mmdet is not None and issubclass(kind, mmdet.BaseDetector):
         return kind, 'detector'
     classifies = hasattr(kind, 'dense') or (issubclass(kind, BaseClassifier) and model.get('head'))
@@ -173,7 +182,7 @@ def _fixed_width(cfg: Config) -> Width | None:
 
 
 def _read_checkpoint(checkpoint: str) -> tuple[dict[str, Tensor], dict]:
-    """State dict and meta of a checkpoint of a model with a backbone."""
+    """Read the state dict and ``meta`` of a model with a backbone."""
     if not osp.isfile(checkpoint):
         raise FileNotFoundError(f'no checkpoint {checkpoint}')
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
@@ -189,7 +198,7 @@ def _build(cfg: Config, part: ConfigDict) -> nn.Module:
 
 
 def _from_several(source: Config, state: dict[str, Tensor] | None, width: Width) -> tuple[Config, nn.Module]:
-    """Config and plain network of a model that has several widths."""
+    """Config and dense network of a slimmable model."""
     model = _build(source, source.model)
     if state is not None:
         model.load_state_dict(state, strict=True)
@@ -201,7 +210,7 @@ def _from_several(source: Config, state: dict[str, Tensor] | None, width: Width)
 
 
 def _from_one(source: Config, part: str, state: dict[str, Tensor] | None, width: Width) -> tuple[Config, nn.Module]:
-    """Config and network of a model that is built at its width; the backbone slices its part of the checkpoint."""
+    """Config and dense network of a model that is built at its width; its backbone loads a slice of the checkpoint."""
     cfg = Config(dict(default_scope=source.get('default_scope', 'mmpretrain'), model=source.model.to_dict()))
     cfg.model.backbone.pop('init_cfg', None)  # the checkpoint has it all
     if part == 'backbone':
@@ -222,30 +231,29 @@ def _from_one(source: Config, part: str, state: dict[str, Tensor] | None, width:
 
 
 def _refuse_changes(source: Config, cfg: Config, width: Width) -> None:
-    """Raise ValueError if what reads the backbone was trained for a full one."""
+    """Raise ValueError if the width changes a part that reads the backbone, and was trained at full width."""
     for name in source.model.keys() - {'backbone'}:
         if cfg.model.get(name) != source.model.get(name):
             label = width_label(width)
             raise ValueError(
-                f'model.{name} was trained at full width and cannot read the backbone at width {label}. '
-                f'Train the model at that width (`tools/train.py {source.filename} --width {label}`), or use '
-                "head=dict(type='us3l_mm.SlimmableLinearClsHead')"
+                f'model.{name} was trained at full width and cannot read the backbone at width {label}. Train with '
+                f"`tools/train.py {source.filename} --width {label}`, or with the head 'us3l_mm.SlimmableLinearClsHead'"
             )
 
 
 @torch.no_grad()
 def outputs(net: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """Outputs of a network for (N, 3, H, W), always as a tuple."""
+    """Run a network on images (N, 3, H, W) and return its outputs as a tuple."""
     found = net(images)
     return (found,) if isinstance(found, Tensor) else tuple(found)
 
 
 def image_size(given: list[int] | None, plain: PlainModel) -> tuple[int, int]:
-    """Height and width of the images a model is traced or measured with.
+    """Choose the height and width of the images that a model is traced or measured with, in pixels.
 
     Args:
-        given (list[int], optional): One number or two. Defaults to ``img_size`` of the backbone, which is then
-            fixed, or else 224.
+        given (list[int], optional): Side, or height and width. Defaults to ``img_size`` of the backbone if it has
+            one, else to 224; a detector has no default.
         plain (PlainModel): The model.
 
     Raises:
@@ -253,7 +261,7 @@ def image_size(given: list[int] | None, plain: PlainModel) -> tuple[int, int]:
     """
     if given is None:
         if plain.part == 'detector':
-            raise ValueError('the image size of a detector is yours to choose: give --input HEIGHT WIDTH')
+            raise ValueError('a detector has no image size of its own: give --input HEIGHT WIDTH')
         size = getattr(plain.model.backbone, 'img_size', 224)
         return (size, size) if isinstance(size, int) else tuple(size)
     if len(given) > 2 or min(given) < 1:

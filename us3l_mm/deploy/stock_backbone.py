@@ -1,4 +1,4 @@
-"""Narrow backbones as the stock classes of mmpretrain and mmdet, where their channels allow it."""
+"""Turn a dense backbone into the stock class of mmpretrain or mmdet that has the same channels."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from us3l_mm.config import constructor_parameters
+from us3l_mm.config import constructor_parameters, names_scope
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import slim_channels
 
@@ -18,7 +18,12 @@ _OURS = ('width', 'require_statistics', 'init_cfg', 'conv_cfg', 'norm_cfg', 'typ
 
 
 def _stock_class(ours: type, framework: str | None, scope: str) -> tuple[type, type, str]:
-    """Stock class that ``ours`` extends, the one to export to and the library of that one."""
+    """Find the stock class of a slimmable backbone.
+
+    Returns:
+        tuple[type, type, str]: The stock class that ``ours`` extends; the class to export to, of the same name in
+        ``framework`` or by default in the library ``scope``; the library of the latter.
+    """
     source = next(cls for cls in ours.__mro__ if not cls.__module__.startswith('us3l_mm'))
     for library in [framework] if framework else sorted(_LIBRARIES, key=lambda name: name != scope):
         target = getattr(import_module(f'{library}.models'), source.__name__, None)
@@ -28,7 +33,7 @@ def _stock_class(ours: type, framework: str | None, scope: str) -> tuple[type, t
 
 
 def _arguments(backbone: dict, width: float, source: type, target: type, library: str) -> dict:
-    """Config of the stock backbone with the channels of ``width``."""
+    """Write the config of the stock backbone ``target`` with the channels of ``width``."""
     accepted, defaults = (
         constructor_parameters(target),
         {name: p.default for name, p in constructor_parameters(source).items()},
@@ -42,11 +47,11 @@ def _arguments(backbone: dict, width: float, source: type, target: type, library
     elif 'widen_factor' in accepted.keys() & full.keys():
         full['widen_factor'] = given['widen_factor'] = full['widen_factor'] * width
     elif width < 1.0:
-        raise ValueError(f'{target.__name__} has no argument for its channels at width {width:g}; use --format dense')
+        raise ValueError(f'{target.__name__} has no argument for the channels of width {width:g}; use --format dense')
     foreign = [name for name in given if name not in accepted and given[name] != defaults.get(name)]
     if foreign:
         raise ValueError(f'{library}.{target.__name__} does not take {foreign}; use --format dense')
-    # Defaults of the two libraries differ, in out_indices and norm_eval for example: say what is meant.
+    # The defaults of mmpretrain and mmdet differ, for example of out_indices and norm_eval: write down what is meant.
     differing = {
         name: full[name]
         for name, parameter in accepted.items()
@@ -57,16 +62,16 @@ def _arguments(backbone: dict, width: float, source: type, target: type, library
 
 
 def _misfit(ours: nn.Module, theirs: dict) -> str | None:
-    """First tensor of which the backbone that the config ``theirs`` builds has another shape, or None."""
+    """Name the first tensor whose shape differs in the backbone that the config ``theirs`` builds, or None."""
     shapes = [
         {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()} for net in (ours, MODELS.build(theirs))
     ]
     names = [name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)]
-    return f'{names[0]} is {shapes[0].get(names[0])} and would be {shapes[1].get(names[0])}' if names else None
+    return f'{names[0]} is {shapes[0].get(names[0])}, there {shapes[1].get(names[0])}' if names else None
 
 
 def _nearest(backbone: dict, width: float, stock: tuple[type, type, str]) -> Iterator[float]:
-    """Widths that fit, the nearest first."""
+    """Yield the widths that a stock backbone can have, the nearest to ``width`` first."""
     base = backbone.get(
         'base_channels', getattr(constructor_parameters(stock[0]).get('base_channels'), 'default', None)
     )
@@ -80,20 +85,20 @@ def _nearest(backbone: dict, width: float, stock: tuple[type, type, str]) -> Ite
 
 
 def stock_config(plain: PlainModel, framework: str | None = None) -> Config:
-    """Config of the same network with a backbone of mmpretrain or mmdet.
+    """Write the config of a dense network with its backbone replaced by the stock one.
 
     Args:
         plain (PlainModel): Network of one width; its weights don't matter.
-        framework (str, optional): ``'mmpretrain'`` or ``'mmdet'``. Defaults to the ``default_scope`` of the
-            config, where that has such a backbone.
+        framework (str, optional): Library of the backbone, ``'mmpretrain'`` or ``'mmdet'``. Defaults to the
+            ``default_scope`` of the config if that has such a backbone.
 
     Raises:
         ValueError: If no argument of the stock class gives these channels (the message lists the nearest widths
-            that do), or if the rest of the model needs us3l_mm.
+            that fit), or if the rest of the model needs us3l_mm.
     """
     backbone, width = plain.cfg.model.backbone.to_dict(), plain.width
     if not isinstance(width, float):
-        raise ValueError(f'a stock backbone has one width for all its parts, got {width}; use --format dense')
+        raise ValueError(f'a stock backbone needs one width for all its parts, got {width}; use --format dense')
     ours = type(plain.model.backbone)
     stock = _stock_class(ours, framework, plain.cfg.default_scope)
     theirs = _arguments(backbone, width, *stock)
@@ -101,34 +106,39 @@ def stock_config(plain: PlainModel, framework: str | None = None) -> Config:
     if misfit is not None:
         near = sorted(width for width, _ in zip(_nearest(backbone, width, stock), range(4)))
         raise ValueError(
-            f'the channels of {ours.__name__} at width {width:g} fit no {stock[2]}.{stock[1].__name__}: {misfit}. '
+            f'{stock[2]}.{stock[1].__name__} cannot have the channels of width {width:g}: {misfit}. '
             f'Nearest widths that fit: {", ".join(f"{width:g}" for width in near)}; --format dense takes every width'
         )
     cfg = Config(plain.cfg.to_dict())
     cfg.model.backbone = theirs
-    if 'us3l_mm' in repr(cfg.model.to_dict()):
-        raise ValueError(f'other parts of the model need us3l_mm, so it can be no stock model: {cfg.model.to_dict()}')
+    if names_scope(cfg.model, 'us3l_mm'):
+        parts = [name for name, part in cfg.model.items() if names_scope(part, 'us3l_mm')] or [cfg.model.type]
+        raise ValueError(f'a stock model cannot have types of us3l_mm, got {parts}; use --format dense')
     tests = [key for key in cfg if key.startswith('test_')]
-    if 'us3l_mm' in repr([cfg[key] for key in tests]):  # our data set, say: the model is a stock one all the same
+    if names_scope([cfg[key] for key in tests], 'us3l_mm'):  # for example our data set; the model needs none of it
         for key in tests:
             del cfg[key]
     return cfg
 
 
 def stock_model(plain: PlainModel, cfg: Config) -> nn.Module:
-    """The model that :func:`stock_config` describes, with the weights of ``plain``; runs without us3l_mm.
+    """Build the stock model with the weights of a dense one; it runs without us3l_mm.
+
+    Args:
+        plain (PlainModel): Dense network of one width.
+        cfg (Config): What :func:`stock_config` returned for it.
 
     Raises:
-        ValueError: If it gives other features, by a single bit.
+        ValueError: If the features of the two backbones are not bit-equal.
     """
     with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
         model = registry.build(cfg.model).eval()
     model.load_state_dict(plain.model.state_dict(), strict=True)
     images = torch.randn(2, 3, 64, 64)
     for a, b in zip(outputs(plain.model.backbone, images), outputs(model.backbone, images), strict=True):
-        if not torch.equal(a, b):  # strides, say, which no shape of a weight tells
+        if not torch.equal(a, b):  # for example other strides, which no shape of a weight shows
             raise ValueError(
-                f'{type(plain.model.backbone).__name__} computes something else than {cfg.model.backbone.type} does; '
+                f'{type(plain.model.backbone).__name__} computes something else than {cfg.model.backbone.type}; '
                 'use --format dense'
             )
     return model

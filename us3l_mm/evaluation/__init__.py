@@ -1,4 +1,4 @@
-"""Evaluation of networks of several widths."""
+"""Evaluate slimmable networks at several widths."""
 
 from .features import extract_features
 from .logged import last_logged

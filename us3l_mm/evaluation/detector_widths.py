@@ -1,4 +1,4 @@
-"""Accuracy and cost of one detector at each of several widths."""
+"""Test a slimmable detector at several widths, and count and measure its costs."""
 
 import copy
 from collections.abc import Sequence
@@ -16,37 +16,35 @@ from us3l_mm.utils.tables import markdown_table
 
 
 def evaluate_widths(runner: Runner, widths: Sequence[Width], warmup: int = 3, repeats: int = 10) -> list[dict]:
-    """Test a detector at each width.
+    """Test a slimmable detector at each width.
 
     Args:
-        runner (Runner): With a :class:`SlimmableDetector`, a checkpoint to load that is calibrated for the widths,
-            and everything that a test needs.
-        widths (Sequence[Width]): Width multipliers, each in (0, 1], or those of parts; see
-            :meth:`SlimmableDetector.dense`.
-        warmup (int): Passes before the latency is measured.
-        repeats (int): Passes that it is the median of.
+        runner (Runner): Runner of a test, with a :class:`SlimmableDetector` and a checkpoint that is calibrated for
+            the widths.
+        widths (Sequence[Width]): Widths, each in (0, 1], or widths of parts; see :meth:`SlimmableDetector.dense`.
+        warmup (int): Passes before the measured ones. Defaults to 3.
+        repeats (int): Passes whose latency is measured. Defaults to 10.
 
     Returns:
-        list[dict]: One for each width, as given: ``width``, what :func:`detector_costs` and :func:`measure_latency`
-        return, and ``metrics`` by
-        name.
+        list[dict]: For each width in the given order, ``width``, the keys of :func:`detector_costs` and
+        :func:`measure_latency`, and ``metrics`` by name.
 
     Raises:
-        TypeError: If the model is no :class:`SlimmableDetector`, or a width no number.
+        TypeError: If the model is no :class:`SlimmableDetector`, or a width is no number.
         ValueError: If a width is outside (0, 1].
         RuntimeError: If a width is not calibrated.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if not isinstance(model, SlimmableDetector):
         raise TypeError(
-            f"several widths need a model of type 'us3l_mm.SlimmableDetector', got {type(model).__name__}; networks "
-            'of one width each are tested one by one'
+            f"several widths need a model of type 'us3l_mm.SlimmableDetector', got {type(model).__name__}; test it "
+            'without --widths'
         )
     runner.load_or_resume()
     batch = pseudo_collate([runner.test_loop.dataloader.dataset[0]])
     size = tuple(model.data_preprocessor(copy.deepcopy(batch), False)['inputs'].shape[-2:])  # of the padded image
     rows = []
-    for width in widths:  # before any test: what is not calibrated shall not come to light after hours
+    for width in widths:  # before the first test, so that an uncalibrated width fails at once, not after hours
         plain = model.dense(width).eval()
         rows.append(dict(width=width, **detector_costs(plain, size), **_latency(plain, batch, warmup, repeats)))
     for row in rows:
@@ -56,15 +54,15 @@ def evaluate_widths(runner: Runner, widths: Sequence[Width], warmup: int = 3, re
 
 
 def _latency(detector: nn.Module, batch: dict, warmup: int, repeats: int) -> dict[str, float]:
-    """Latency from the decoded image to the boxes, on the device where the detector is."""
+    """Measure the latency from the decoded image to the boxes, on the device of the detector."""
     on_gpu = next(detector.parameters()).is_cuda
     wait = dict(synchronize=torch.cuda.synchronize) if on_gpu else {}
     return measure_latency(lambda: detector.test_step(batch), warmup, repeats, **wait)
 
 
 def widths_table(rows: Sequence[dict]) -> str:
-    """What :func:`evaluate_widths` returned as a Markdown table, metrics as percentages."""
-    names = [name for name, value in rows[0]['metrics'].items() if value >= 0]  # COCO: -1 is no such object
+    """Write the rows of :func:`evaluate_widths` as a Markdown table, with metrics in percent."""
+    names = [name for name, value in rows[0]['metrics'].items() if value >= 0]  # COCO's -1: no object of that size
     header = ['width', *(f'{name} (%)' for name in names), 'params (M)', 'MACs (G)', 'latency (ms)']
     lines = [
         [

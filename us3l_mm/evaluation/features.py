@@ -1,4 +1,4 @@
-"""Features of every width."""
+"""Extract features at several widths."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,16 +13,16 @@ from us3l_mm.slim import use_width
 def extract_features(
     backbone: nn.Module, widths: Sequence[float], batches: Iterable[dict], preprocessor: BaseDataPreprocessor
 ) -> tuple[dict[float, Tensor], Tensor]:
-    """Average-pooled features of the last stage, for all widths in one pass over the data.
+    """Extract average-pooled features of the last stage, for all widths in one pass over the data.
 
     Args:
-        backbone (nn.Module): Slimmable backbone with calibrated statistics.
+        backbone (nn.Module): Slimmable backbone, calibrated for the widths.
         widths (Sequence[float]): Widths.
         batches (Iterable[dict]): Batches of labelled images from a data loader.
         preprocessor (BaseDataPreprocessor): Turns them into tensors.
 
     Returns:
-        tuple[dict[float, Tensor], Tensor]: For each width features of shape (N, C), and N labels; on the CPU.
+        tuple[dict[float, Tensor], Tensor]: Features (N, C) by width, and labels (N,); on the CPU.
     """
     backbone.eval()
     features: dict[float, list[Tensor]] = {width: [] for width in widths}

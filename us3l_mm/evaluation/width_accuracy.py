@@ -25,14 +25,14 @@ class WidthAccuracy(BaseMetric):
         self.topk = tuple(topk)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep the scores (W, K), widths and labels of a batch."""
+        """Store the widths, scores (W, K) and label of each image; W widths, K classes."""
         for sample in data_samples:
             if 'gt_label' not in sample:
-                raise ValueError('an image has no label; linear evaluation needs a labelled data set')
+                raise ValueError('an image has no label; a linear probe needs a labelled data set')
             self.results.append((sample['widths'], sample['width_scores'].cpu(), sample['gt_label'].cpu()))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Accuracies by ``top<k>_w<width>``."""
+        """Compute the accuracies (%), named ``top<k>_w<width>``."""
         widths = results[0][0]
         scores = torch.stack([score for _, score, _ in results])  # (N, W, K)
         labels = torch.cat([label for _, _, label in results])

@@ -1,1 +1,1 @@
-"""Files, jobs and tables, for every room but slim."""
+"""Command-line options, files, jobs and tables."""

@@ -8,7 +8,7 @@ import torch
 
 
 def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
-    """``parse`` as a type for argparse, which shows the message of its errors."""
+    """Wrap ``parse`` into a type for argparse that shows the messages of its errors."""
 
     def run(text: str) -> object:
         try:
@@ -20,18 +20,18 @@ def checked(parse: Callable[[str], object]) -> Callable[[str], object]:
 
 
 def add_measuring(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how costs are counted and latency is measured."""
+    """Add the options for counting costs and measuring latency."""
     add = parser.add_argument
     add('--input', type=int, nargs='+', metavar='PIXELS', help='side, or height and width, of an image')
-    add('--batch', type=int, default=1, help='images at a time')
+    add('--batch', type=int, default=1, help='images in a batch')
     add('--device', choices=['cpu', 'cuda'], default='cpu', help='where latency is measured')
-    add('--threads', type=int, help="torch's threads; all cores if not given")
-    add('--warmup', type=int, default=10, help='runs that are not counted')
-    add('--repeats', type=int, default=50, help='runs that are')
+    add('--threads', type=int, help='threads of torch; all cores if not given')
+    add('--warmup', type=int, default=10, help='runs before the measured ones')
+    add('--repeats', type=int, default=50, help='measured runs')
 
 
 def check_measuring(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Stop with a message if the options of :func:`add_measuring` cannot be; set the number of threads."""
+    """Check the options of :func:`add_measuring`, and set the number of threads."""
     for name, least in (('batch', 1), ('threads', 1), ('warmup', 0), ('repeats', 1)):
         value = getattr(args, name)
         if value is not None and value < least:

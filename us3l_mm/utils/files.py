@@ -1,4 +1,4 @@
-"""Files that are never seen half-written."""
+"""Write files that nobody sees half-written."""
 
 import os
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 def write_files(files: dict[Path, Callable[[Path], object]], force: bool = False) -> None:
-    """Write files under their names only when all of them are complete.
+    """Write several files, which get their names only when all of them are complete.
 
     Args:
-        files (dict[Path, Callable[[Path], object]]): For each file, what writes it to a given path.
-        force (bool): Whether to replace files that are there.
+        files (dict[Path, Callable[[Path], object]]): For each file, a function that writes it to a given path.
+        force (bool): Whether to replace existing files. Defaults to False.
 
     Raises:
-        FileExistsError: If one is there and ``force`` is not given. Nothing is written then.
+        FileExistsError: If a file exists and ``force`` is False; nothing is written then.
     """
     there = [str(path) for path in files if path.exists()]
     if there and not force:
@@ -31,5 +31,5 @@ def write_files(files: dict[Path, Callable[[Path], object]], force: bool = False
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file of text, also in place of one that is there; see :func:`write_files`."""
+    """Write a text file as :func:`write_files` does; an existing file is replaced."""
     write_files({path: lambda part: part.write_text(text, encoding='utf-8')}, force=True)

@@ -1,4 +1,4 @@
-"""Long jobs made of our own commands: done once each, gone on with after an interruption, never two at a time."""
+"""Resumable multi-step jobs, one process per folder."""
 
 import difflib
 import fcntl
@@ -18,21 +18,25 @@ from mmengine.runner import find_latest_checkpoint
 from .files import write_text
 
 ENV = {
-    'OMP_NUM_THREADS': '1',  # small nets gain little from more threads, and lose much where cores are shared
+    'OMP_NUM_THREADS': '1',  # small networks gain little from more threads, and lose much on shared cores
     **os.environ,
     'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ.get("PATH", "")}',  # dist_train.sh calls `python`
 }
 
 
 class StepFailed(Exception):
-    """A command ended with an error."""
+    """A command of a job has failed."""
 
 
 def write_configs(folder: Path, configs: dict[str, Config]) -> None:
-    """Write the configs of a run, or see that they are those that its folder was begun with.
+    """Write the configs of a run into its folder, or check that they are those of the run that is there.
+
+    Args:
+        folder (Path): Folder of the run.
+        configs (dict[str, Config]): Configs by name, written to ``<name>.py``.
 
     Raises:
-        SystemExit: If they are not; the message shows what differs.
+        SystemExit: If the folder has other configs; the message shows the differences.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, cfg in configs.items():
@@ -43,18 +47,21 @@ def write_configs(folder: Path, configs: dict[str, Config]) -> None:
             lines = difflib.unified_diff(path.read_text().splitlines(), cfg.pretty_text.splitlines(), n=0, lineterm='')
             changed = [f'  {line}' for line in lines if line[:3] not in ('---', '+++') and line[:2] != '@@']
             raise SystemExit(
-                f'{folder} was begun with other settings; see {path.name} (-) and what is asked for now (+):\n'
+                f'{folder} was begun with other settings; {path.name} (-) and the settings of now (+):\n'
                 + '\n'.join(changed[:10])
-                + f'\nDelete {folder} to run this case anew, or give another --work-dir'
+                + f'\nDelete {folder} to start anew, or give another --work-dir'
             )
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[int]:
-    """Hold the lock of a folder; commands that inherit its file hold it on if this process is killed.
+    """Lock a folder against other processes.
+
+    Yields:
+        int: File descriptor of the lock, for :func:`run_step`: its command keeps the lock if this process is killed.
 
     Raises:
-        SystemExit: If another process holds it.
+        SystemExit: If another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / 'lock', 'w') as file:
@@ -62,24 +69,24 @@ def alone_in(folder: Path) -> Iterator[int]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SystemExit(
-                f'another process is at work in {folder}: wait for it or end it; a training may outlive a '
-                f'{Path(sys.argv[0]).name} that was killed'
+                f'another process is at work in {folder}, perhaps a training left by a killed '
+                f'{Path(sys.argv[0]).name}; wait for it or end it'
             ) from None
         yield file.fileno()
 
 
 def run_step(tool: Path, arguments: list[object], lock: int, gpus: int = 1) -> None:
-    """Run one of our tools; its output is the user's progress.
+    """Run one of our tools as a command, with its output on the screen.
 
     Args:
         tool (Path): Script.
-        arguments (list[object]): Its command line.
-        lock (int): What :func:`alone_in` gave.
-        gpus (int): Processes; several are started by ``dist_<tool>.sh`` beside it, which takes their number
-            before the first option.
+        arguments (list[object]): Arguments of the script.
+        lock (int): Lock of :func:`alone_in`.
+        gpus (int): Processes. Several are started by ``dist_<tool>.sh`` beside the script, which takes their number
+            before the first option. Defaults to 1.
 
     Raises:
-        StepFailed: If it ends with an error.
+        StepFailed: If the command fails.
     """
     tool = Path(os.path.relpath(tool))
     command = [sys.executable, str(tool), *map(str, arguments)]
@@ -95,7 +102,7 @@ def run_step(tool: Path, arguments: list[object], lock: int, gpus: int = 1) -> N
 
 
 def last_checkpoint(folder: Path, name: str) -> Path | None:
-    """The checkpoint ``name``, if it is the last one and was written to its end."""
+    """Return the path of the checkpoint ``name`` if it is the last complete one of a folder, else None."""
     found = find_latest_checkpoint(str(folder)) if (folder / 'last_checkpoint').exists() else None
     return folder / name if found and Path(found).name == name else None
 
@@ -103,18 +110,20 @@ def last_checkpoint(folder: Path, name: str) -> Path | None:
 def run_unfinished(
     runs: dict[Path, dict[str, Config]], out: Path, run_one: Callable[[Path, dict[str, Config], int], None]
 ) -> None:
-    """Run what has no ``result.json`` yet; a run that fails leaves ``failed.txt`` and doesn't stop the others.
+    """Run those jobs of several that have no ``result.json`` yet.
+
+    A job that fails leaves ``failed.txt``, and the next one starts.
 
     Args:
-        runs (dict[Path, dict[str, Config]]): Configs of each run, by its folder.
-        out (Path): Folder that they are in.
-        run_one (Callable): Does what is left of a run and writes its ``result.json``; takes the folder, the
-            configs and the lock for :func:`run_step`.
+        runs (dict[Path, dict[str, Config]]): Configs of each job, by its folder.
+        out (Path): Folder of all jobs.
+        run_one (Callable): Function of a folder, its configs and the lock for :func:`run_step` that runs the steps
+            which are not done, and writes ``result.json``.
 
     Raises:
         SystemExit: If a folder was begun with other settings, or another process is at work in it.
     """
-    for folder, configs in runs.items():  # all, before hours are spent on the first
+    for folder, configs in runs.items():  # check all before hours are spent on the first
         write_configs(folder, configs)
     begin, ran = time.time(), 0
     for index, (folder, configs) in enumerate(runs.items()):
@@ -132,5 +141,5 @@ def run_unfinished(
                 run_one(folder, configs, lock)
             except StepFailed as error:
                 write_text(failed, f'{error}\n')
-                print_log(f'{error}: its messages stand above; on to the next')
+                print_log(f'{error}, see its messages above; going on with the next case')
         ran += 1

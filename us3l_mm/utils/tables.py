@@ -1,4 +1,4 @@
-"""Tables as text."""
+"""Write tables as text."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,11 +6,11 @@ MISSING = '–'
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Write a Markdown table; None stands as a dash.
+    """Write a Markdown table; None becomes a dash.
 
     Args:
         header (Sequence[str]): Titles of the columns.
-        rows (Iterable[Sequence[object]]): Cells of each line, as many as there are columns.
+        rows (Iterable[Sequence[object]]): Cells of each row.
 
     Raises:
         ValueError: If a row has another number of cells.

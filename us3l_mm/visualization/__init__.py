@@ -1,4 +1,4 @@
-"""Pictures and pages."""
+"""Draw plots and write reports."""
 
 from .curves import Curve, Panel, plot_panels
 from .report import text_table, write_report

@@ -1,4 +1,4 @@
-"""Tables and pictures of what widths cost."""
+"""Tables and plots of the costs of widths."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -25,11 +25,11 @@ _SCALES = {key: (title, unit) for key, title, unit, _ in COLUMNS}
 
 
 def cost_table(rows: Sequence[dict]) -> str:
-    """Rows as a Markdown table; what no row has is left out, what one lacks stands as a dash.
+    """Write costs as a Markdown table, without the columns that no row has.
 
     Args:
-        rows (Sequence[dict]): One for each width, with ``width``, keys of :data:`COLUMNS`, ``latency_p10_ms`` and
-            ``latency_p90_ms``, and ``fits``, whether it is within the budget.
+        rows (Sequence[dict]): One for each width: ``width`` and any keys of :data:`COLUMNS`; with ``latency_ms`` also
+            ``latency_p10_ms`` and ``latency_p90_ms``; with a budget ``fits``, whether the width is within it.
     """
     columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in rows)]
     header = ['width']
@@ -55,7 +55,7 @@ def _values(rows: Sequence[dict], key: str) -> list[float]:
 
 
 def _spread(rows: Sequence[dict]) -> list[list[float]]:
-    """Error bars of the latency."""
+    """Error bars of the latency, from the 10th to the 90th percentile."""
     return [
         [row['latency_ms'] - row['latency_p10_ms'] for row in rows],
         [row['latency_p90_ms'] - row['latency_ms'] for row in rows],
@@ -63,7 +63,7 @@ def _spread(rows: Sequence[dict]) -> list[list[float]]:
 
 
 def cost_figure(rows: Sequence[dict], title: str) -> 'Figure':
-    """Every cost over the width.
+    """Plot every cost over the width.
 
     Args:
         rows (Sequence[dict]): See :func:`cost_table`.
@@ -82,11 +82,11 @@ def cost_figure(rows: Sequence[dict], title: str) -> 'Figure':
 
 
 def choice_figure(rows: Sequence[dict], budgets: dict[str, float], chosen: dict | None, title: str) -> 'Figure':
-    """The candidates over each budgeted cost: their accuracy if it is known, else their width.
+    """Plot the accuracy of each width, or the width itself if no accuracy is known, over each budgeted cost.
 
     Args:
         rows (Sequence[dict]): See :func:`cost_table`.
-        budgets (dict[str, float]): Most that a cost may be, by key.
+        budgets (dict[str, float]): Largest allowed cost, by key.
         chosen (dict, optional): The row that was chosen.
         title (str): Line above the panels.
     """
@@ -106,7 +106,7 @@ def choice_figure(rows: Sequence[dict], budgets: dict[str, float], chosen: dict 
 
 
 def report_files(out: Path, table: str, report: dict, figure: 'Figure') -> dict[Path, Callable[[Path], object]]:
-    """OUT.md, OUT.json and OUT.png, each with what writes it to a path."""
+    """OUT.md, OUT.json and OUT.png, as :func:`~us3l_mm.utils.files.write_files` takes them."""
     return {
         out.with_name(f'{out.name}.md'): lambda path: path.write_text(f'{table}\n', encoding='utf-8'),
         out.with_name(f'{out.name}.json'): lambda path: path.write_text(json.dumps(report, indent=2) + '\n'),

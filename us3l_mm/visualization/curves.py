@@ -1,4 +1,4 @@
-"""Curves of numbers over widths or costs, in one or several panels."""
+"""Plot curves over widths or costs in panels beside each other."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +17,8 @@ class Curve:
         y (Sequence[float]): Vertical values; NaN leaves a gap.
         label (str, optional): Entry in the legend. Defaults to None: no entry.
         notes (Sequence[str]): Text above each point. Defaults to none.
-        options (Mapping[str, Any]): As for :meth:`matplotlib.axes.Axes.errorbar`, ``fmt``, ``xerr`` and ``yerr`` among
-            them.
+        options (Mapping[str, Any]): Arguments of :meth:`matplotlib.axes.Axes.errorbar`, such as ``fmt``, ``xerr`` and
+            ``yerr``. Defaults to none.
     """
 
     x: Sequence[float]
@@ -37,8 +37,8 @@ class Panel:
         xlabel (str): Horizontal axis, with its unit.
         ylabel (str): Vertical axis, with its unit.
         title (str): Heading. Defaults to none.
-        budget (float, optional): Horizontal value at which a line marks a budget. Defaults to None: no line.
-        legend (Mapping[str, Any]): As for :meth:`matplotlib.axes.Axes.legend`.
+        budget (float, optional): Horizontal value of a vertical line. Defaults to None: no line.
+        legend (Mapping[str, Any]): Arguments of :meth:`matplotlib.axes.Axes.legend`. Defaults to none.
     """
 
     curves: Sequence[Curve]
@@ -50,13 +50,13 @@ class Panel:
 
 
 def plot_panels(panels: Sequence[Panel], title: str = '', width: float = 4.5, height: float = 4.0) -> 'Figure':
-    """Draw panels beside each other.
+    """Plot panels beside each other.
 
     Args:
         panels (Sequence[Panel]): Panels, from the left.
         title (str): Heading above them. Defaults to none.
-        width (float): Width of a panel in inches.
-        height (float): Height in inches.
+        width (float): Width of a panel in inches. Defaults to 4.5.
+        height (float): Height in inches. Defaults to 4.0.
     """
     from matplotlib.figure import Figure  # here: nothing else needs it
 

@@ -1,4 +1,4 @@
-"""A page that compares widths: one table, and curves of accuracy over cost."""
+"""Write a page that compares widths, with a table and plots of accuracy over cost."""
 
 import html
 import io
@@ -49,10 +49,10 @@ def _cells(row: dict) -> list[str]:
 
 
 def text_table(rows: list[dict]) -> str:
-    """Rows as a Markdown table; what is missing stands as a dash.
+    """Write rows as a Markdown table; a missing number becomes a dash.
 
     Args:
-        rows (list[dict]): One dict for each width, with the keys of :data:`COLUMNS`.
+        rows (list[dict]): One dict for each width, with keys of :data:`COLUMNS`.
     """
     return markdown_table([title for _, title, _ in COLUMNS], map(_cells, rows))
 
@@ -70,7 +70,7 @@ def _html_table(rows: list[dict]) -> str:
 
 
 def _curves(rows: list[dict]) -> str:
-    """Accuracy over MACs as SVG."""
+    """Plot accuracy over MACs as SVG."""
     macs, widths = [row['macs'] / 1e6 for row in rows], [f'{row["width"]:g}' for row in rows]
     random = {'fmt': 's--', 'color': 'grey'}
     panels = [
@@ -95,11 +95,11 @@ def write_report(report: dict, out_dir: str, title: str, summary: str, note: str
     """Write ``report.json`` and ``report.html``.
 
     Args:
-        report (dict): Numbers; ``report['widths']`` are the rows, see :data:`COLUMNS`.
+        report (dict): Numbers; ``report['widths']`` are the rows, see :func:`text_table`.
         out_dir (str): Folder, made if it is missing.
         title (str): Heading of the page.
-        summary (str): Paragraph below it.
-        note (str): Small print.
+        summary (str): Paragraph below the heading.
+        note (str): Small print at the end. Defaults to none.
 
     Raises:
         ValueError: If there are no rows.
