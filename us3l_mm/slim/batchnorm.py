@@ -60,6 +60,8 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
     """
 
     lowered = False
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, *args, sync: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -74,7 +76,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         """Normalise (N, C, H, W) or (N, C), C at most ``num_features``."""
         channels = x.size(1)
         check_input(self, channels, self.num_features)
-        mean = var = None
+        mean = var = weight = bias = None
         if not self.training:
             mean, var = self.statistics()
         elif self.update_rate is not None:
@@ -82,7 +84,8 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             self.measured.add(self.statistics_key)
         elif self.calibrated and torch.is_grad_enabled():
             self.forget()  # training changes the weights that the statistics describe
-        weight, bias = self.sliced('weight', channels), self.sliced('bias', channels)
+        if self.affine:
+            weight, bias = self.sliced('weight', channels), self.sliced('bias', channels)
         if self.sync and self.training and mean is None and not x.is_meta and _several_processes():
             return _synchronised(x, weight, bias, self.eps)
         return F.batch_norm(x, mean, var, weight, bias, self.training, self.update_rate or 0.0, self.eps)
@@ -133,14 +136,16 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
                 self._buffers.pop(_VAR + key, None)
         self.calibrated -= keys
 
-    def _buffers_of(self, key: str, channels: int | None = None) -> tuple[Tensor, Tensor]:
-        """Buffers of a width; made if they are missing and ``channels`` is given."""
+    def _buffers_of(self, key: str, channels: int = 0) -> tuple[Tensor, Tensor]:
+        """Mean and variance of a width; made for so many ``channels`` if they are missing."""
         if key == _FULL:
             return self.running_mean, self.running_var
-        if _MEAN + key not in self._buffers:
-            self.register_buffer(_MEAN + key, self.running_mean.new_zeros(channels))
-            self.register_buffer(_VAR + key, self.running_var.new_ones(channels))
-        return self._buffers[_MEAN + key], self._buffers[_VAR + key]
+        mean, var = self._buffers.get(_MEAN + key), self._buffers.get(_VAR + key)
+        if mean is None or var is None:
+            mean, var = self.running_mean.new_zeros(channels), self.running_var.new_ones(channels)
+            self.register_buffer(_MEAN + key, mean)
+            self.register_buffer(_VAR + key, var)
+        return mean, var
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         own = {key[len(prefix) :]: tensor for key, tensor in state_dict.items() if key.startswith(prefix)}

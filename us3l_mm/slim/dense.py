@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from .layers import SlimmableLayer
 from .scope import switch_width, trace_channels
 from .width import Width
 
@@ -23,8 +24,8 @@ def dense_layers(
         with_statistics (bool): See :func:`to_dense`.
     """
     with switch_width(module, width):
-        layers = [(module.get_submodule(name), in_channels) for name, in_channels in channels.items()]
-        return {id(layer): layer.dense(in_channels, with_statistics) for layer, in_channels in layers}
+        layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, SlimmableLayer)}
+        return {id(layers[name]): layers[name].dense(count, with_statistics) for name, count in channels.items()}
 
 
 def to_dense(

@@ -12,7 +12,7 @@ from .channels import active_channels, slim_channels
 from .plain_layers import PrefixConv2d, PrefixLinear, take_tensors
 
 
-class SlimmableLayer:
+class SlimmableLayer(nn.Module):
     """Mark of a layer that :func:`us3l_mm.slim.use_width` switches.
 
     Attributes:
@@ -29,16 +29,14 @@ class SlimmableLayer:
     channel_axis: int = 1
     lowered: bool = True
 
-    def sliced(self, name: str, *sizes: int) -> Tensor | None:
-        """The first ``sizes`` entries of a parameter along its first axes; None if the layer has no such parameter.
+    def sliced(self, name: str, *sizes: int) -> Tensor:
+        """The first ``sizes`` entries of a parameter along its first axes.
 
         Where calls share them, each is sliced once, so that one backward fills a gradient of full size. Weights
         then are dense copies: a convolution lays a strided weight out anew at each call. Under autocast they are
         of its type: it keeps only whole parameters from one call to the next.
         """
         whole = getattr(self, name)
-        if whole is None:
-            return None
         sizes = tuple(map(min, sizes, whole.shape))  # a grouped convolution has fewer inputs than it is given
         if sizes == whole.shape[: len(sizes)]:
             return whole
@@ -100,6 +98,11 @@ class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
         **kwargs: As for :class:`torch.nn.Conv2d`.
     """
 
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: str | tuple[int, int]
+    dilation: tuple[int, int]
+
     def __init__(self, *args, ratio: int = 1, rounding: str = 'divisible', slim_out: bool = True, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         slim_channels(self.out_channels, 1.0, ratio, rounding)  # raises here rather than in training
@@ -116,15 +119,17 @@ class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
             out_channels = groups * (self.out_channels // self.groups)
         elif self.slim_out:
             out_channels = active_channels(self.out_channels, self.width, self.ratio, self.rounding)
-        return self.sliced('weight', out_channels, in_channels), self.sliced('bias', out_channels), groups
+        bias = None if self.bias is None else self.sliced('bias', out_channels)
+        return self.sliced('weight', out_channels, in_channels), bias, groups
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) to (N, c(width), H', W')."""
         weight, bias, groups = self.active(x.size(1))
-        x, padding = x[:, : groups * weight.size(1)], self.padding
-        if self.padding_mode != 'zeros':
-            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0
-        return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, groups)
+        x = x[:, : groups * weight.size(1)]
+        if self.padding_mode == 'zeros':
+            return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
+        x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+        return F.conv2d(x, weight, bias, self.stride, 0, self.dilation, groups)
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.Conv2d:
         """Plain convolution, a :class:`PrefixConv2d` where channels are dropped; see :meth:`SlimmableLayer.dense`."""
@@ -168,7 +173,8 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
         if self.slim_in:
             in_features = min(in_features, active_channels(self.in_features, self.width))
         out_features = active_channels(self.out_features, self.width) if self.slim_out else self.out_features
-        return self.sliced('weight', out_features, in_features), self.sliced('bias', out_features)
+        bias = None if self.bias is None else self.sliced('bias', out_features)
+        return self.sliced('weight', out_features, in_features), bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., C_in) to (..., out_features), or to (..., c(width)) with ``slim_out``."""

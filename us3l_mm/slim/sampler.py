@@ -51,8 +51,9 @@ class WidthSampler:
         slow_start: float = 0.0,
         width_step: float | None = None,
     ) -> None:
-        self.widths = None if widths is None else sorted(map(check_single_width, widths), reverse=True)
-        if self.widths is not None:
+        self.widths: list[float] | None = None
+        if widths is not None:
+            self.widths = sorted(map(check_single_width, widths), reverse=True)
             if len(set(self.widths)) != len(widths) or not self.widths:
                 raise ValueError(f'widths must name at least one width and none twice, got {widths}')
             width_range = (self.widths[-1], self.widths[0])
@@ -75,7 +76,7 @@ class WidthSampler:
         self.slow_start = slow_start
         self.width_step = width_step
         if width_step is not None:
-            self._check_step()
+            self._check_step(width_step)
 
     @property
     def count(self) -> int | None:
@@ -85,27 +86,27 @@ class WidthSampler:
         if self.width_step is None:
             return None
         lowest = {self.lowest(stage, self.num_stages) for stage in range(self.num_stages)}
-        return len(lowest | {*self._between(self.width_range[0]), *self.width_range})
+        return len(lowest | {*self._between(self.width_range[0], self.width_step), *self.width_range})
 
-    def _check_step(self) -> None:
+    def _check_step(self, step: float) -> None:
         """Raise ValueError if there are fewer widths to draw from than are to be drawn."""
         low, high = self.width_range
         if self.dynamic:
             low = high - (high - low) / (self.num_stages - 1)  # of the first stage with narrow ones
-        if self.width_step <= 0 or self.widths is not None:
-            raise ValueError(f'width_step must be positive and goes without a list of widths, got {self.width_step}')
-        count = len(self._between(low)) + 2
+        if step <= 0 or self.widths is not None:
+            raise ValueError(f'width_step must be positive and goes without a list of widths, got {step}')
+        count = len(self._between(low, step)) + 2
         if low < high and count < self.num_widths:
             raise ValueError(
-                f'width_step={self.width_step} leaves {count} widths from {low:g} to {high:g}, where num_widths='
+                f'width_step={step} leaves {count} widths from {low:g} to {high:g}, where num_widths='
                 f'{self.num_widths} are drawn; make it smaller'
             )
 
-    def _between(self, low: float) -> list[float]:
-        """Widths between ``low`` and the highest that ``width_step`` allows."""
+    def _between(self, low: float, step: float) -> list[float]:
+        """Widths between ``low`` and the highest: the highest less multiples of ``step``."""
         high = self.width_range[1]
-        steps = math.ceil((high - low) / self.width_step - 1e-9)
-        return [round(high - k * self.width_step, 9) for k in range(1, steps)]
+        steps = math.ceil((high - low) / step - 1e-9)
+        return [round(high - k * step, 9) for k in range(1, steps)]
 
     def lowest(self, epoch: int, max_epochs: int) -> float:
         """Lowest width trained in ``epoch`` (counted from 0) of ``max_epochs``.
@@ -140,7 +141,8 @@ class WidthSampler:
         draw = random.Random(f'{self.seed}/{iteration}')  # a string seed is hashed the same everywhere
         widths = {high, low} if self.sandwich else set()
         if self.width_step is not None:
-            grid = self._between(low) if self.sandwich else [high, *self._between(low), low]
+            between = self._between(low, self.width_step)
+            grid = between if self.sandwich else [high, *between, low]
             widths.update(draw.sample(grid, self.num_widths - len(widths)))
         while len(widths) < self.num_widths:
             widths.add(draw.uniform(low, high))

@@ -146,7 +146,7 @@ def _example_input(module: nn.Module) -> Tensor:
             f'cannot guess an input for {type(module).__name__}, which does not start with a convolution; '
             'pass example_input'
         )
-    size = next((part.img_size for part in module.modules() if hasattr(part, 'img_size')), 64)
+    size: Any = next((part.img_size for part in module.modules() if hasattr(part, 'img_size')), 64)
     size = size if isinstance(size, Sequence) else (size, size)
     return torch.empty(2, first.in_channels, *size, dtype=first.weight.dtype)  # two: batch norm refuses one value
 
@@ -187,8 +187,8 @@ def trace_channels(module: nn.Module, width: Width, example_input: Tensor | None
     def record(name: str, axis: int):
         return lambda _, inputs: seen[name].add(inputs[0].size(axis))
 
-    for layer in ghost.modules():
-        layer.training = True  # evaluation would ask for statistics
+    for part in ghost.modules():
+        part.training = True  # evaluation would ask for statistics
     for name, layer in layers.items():
         layer.register_forward_pre_hook(record(name, layer.channel_axis))
     with switch_width(ghost, width):

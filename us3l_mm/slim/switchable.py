@@ -1,12 +1,12 @@
 """Batch normalisation of its own for each width of a list."""
 
-import copy
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from .channels import slim_channels
 from .layers import SlimmableLayer
+from .plain_layers import take_tensors
 from .width import parse_key, width_key, width_label
 
 
@@ -61,12 +61,11 @@ class SwitchableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.BatchNorm2d:
         """Copy of the batch norm of the width; see :meth:`SlimmableLayer.dense`."""
-        if self.statistics_key == '1':
-            plain = copy.deepcopy(self)
-            del plain.private
-            plain.__class__ = nn.BatchNorm2d  # the layer itself is the plain one plus `private`
-        else:
-            plain = copy.deepcopy(self.private[self.statistics_key])
+        own = self if self.statistics_key == '1' else self.private[self.statistics_key]
+        plain = nn.BatchNorm2d(
+            in_channels, self.eps, self.momentum, self.affine, self.track_running_stats, device='meta'
+        )
+        take_tensors(plain, own, **own._parameters, **own._buffers)
         if not with_statistics:
             plain.reset_running_stats()
         return plain

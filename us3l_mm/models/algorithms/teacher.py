@@ -50,7 +50,7 @@ class MomentumTeacher(nn.Module):
     def update(self, backbone: nn.Module, neck: nn.Module, momentum: float | None = None) -> None:
         """Move towards the online networks, by the first momentum if none is given; ``momentum=0`` copies them."""
         momentum = self.momentum if momentum is None else momentum
-        online = [*backbone.parameters(), *neck.parameters()]
+        online: list[Tensor] = [*backbone.parameters(), *neck.parameters()]
         torch._foreach_lerp_(list(self.parameters()), online, 1 - momentum)
 
     def forward(self, x: Tensor) -> Tensor:

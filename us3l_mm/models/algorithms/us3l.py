@@ -100,9 +100,9 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         for name, value in (('base_target', base_target), ('sub_target', sub_target)):
             if value not in ('momentum', 'online'):
                 raise ValueError(f"{name} must be one of ('momentum', 'online'), got {value!r}")
-        for name, value in (('distill_predictor', distill_predictor), ('same_view_weight', same_view_weight)):
-            if value and distill_loss is None:
-                raise ValueError(f'{name} needs a distill_loss: without one no width uses it')
+        for option, given in (('distill_predictor', distill_predictor), ('same_view_weight', same_view_weight)):
+            if given and distill_loss is None:
+                raise ValueError(f'{option} needs a distill_loss: without one no width uses it')
         if not 0 <= same_view_weight <= 1:
             raise ValueError(f'same_view_weight must be in [0, 1], got {same_view_weight}')
         self.set_training(sampler, group_reg, update, by_epoch, micro_batches, compile)
@@ -112,7 +112,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         self.sub_target = sub_target
         self.same_view_weight = same_view_weight
         self.width_power = width_power
-        self.teacher = None
+        self.teacher: MomentumTeacher | None = None
         if 'momentum' in (base_target, sub_target):
             self.teacher = MomentumTeacher(self.backbone, self.neck, momentum, momentum_end)
             if compile is not None:
@@ -163,12 +163,13 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
 
     def _view_losses(self, embeddings: list[Tensor], targets: list[Tensor], distill: bool) -> list[Tensor]:
         """Loss of the embedding of view 1, 2, 1, 2, ... with each target, each (N, D)."""
-        if not distill and not isinstance(self.head, LatentPredictHead):
+        loss = self.distill_loss if distill else None
+        predictor = self.distill_predictor if distill else None
+        if loss is None and not isinstance(self.head, LatentPredictHead):
             return [self.head.loss(z, target) for z, target in zip(embeddings, targets)]
-        auxiliary = distill and self.distill_predictor is not None
-        predictor = self.distill_predictor if auxiliary else self.head.predictor
+        loss = self.head.loss_module if loss is None else loss
+        predictor = self.head.predictor if predictor is None else predictor
         predictions = [predictor([z])[0] for z in embeddings]
-        loss = self.distill_loss if distill else self.head.loss_module
         return view_losses(loss, predictions * (len(targets) // len(predictions)), targets)
 
     def start_iteration(self, iteration: Iteration) -> None:
@@ -194,7 +195,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         """Targets of each view, and which loss to take."""
         narrower, distills = part.widest is not None, self.distill_loss is not None
         arguments = dict(distill=narrower and distills, weight=width**self.width_power)
-        if (self.sub_target if narrower else self.base_target) == 'online':
+        if (self.sub_target if narrower else self.base_target) == 'online' or self.teacher is None:
             return dict(arguments, targets=part.widest if narrower and distills else None)
         at = 1.0 if distills else width
         if at not in part.targets:

@@ -4,6 +4,8 @@ import copy
 import logging
 import re
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ _STATISTICS = re.compile(r'.*\.running_(mean|var)_.+')  # of one width, see Slim
 _INITIAL = {'running_mean': 0, 'running_var': 1}
 
 
-class SlimmableBackboneMixin:
+class SlimmableBackboneMixin(nn.Module):
     """Slimmable layers by default, ``width=`` for a fixed narrow net, ``out_channels``, checked loading.
 
     Put it before a stock backbone. One that takes ``conv_cfg`` and ``norm_cfg`` needs nothing else; others
@@ -36,6 +38,7 @@ class SlimmableBackboneMixin:
         out_channels (tuple[int, ...]): Channels of each output, at the full or the fixed width.
     """
 
+    init_weights: Callable[[], None]  # of the stock backbone
     layer_defaults: dict[str, dict] = dict(
         conv_cfg=dict(type='us3l_mm.SlimmableConv2d'),
         norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d', requires_grad=True),
@@ -55,15 +58,15 @@ class SlimmableBackboneMixin:
                 "For batch norm synchronised between GPUs: dict(type='us3l_mm.SlimmableBatchNorm2d', sync=True) or, at "
                 "a fixed width, sync_bn = 'torch' at the top level of the config"
             )
-        self.width = None if width is None else check_width(width)
+        self.width = width = None if width is None else check_width(width)
         self.require_statistics = require_statistics
-        channels, outputs = trace_channels(self, 1.0 if width is None else self.width)
+        channels, outputs = trace_channels(self, 1.0 if width is None else width)
         self.out_channels = _channels_of(outputs)
         self._full_shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
         self._full_parameters = [name for name, _ in self.named_parameters()]
         if width is not None:
             self._full = (meta_copy(self), channels)  # slices checkpoints; in a tuple it is no part of this net
-            narrow = to_dense(self, self.width, with_statistics=False, channels=channels)
+            narrow = to_dense(self, width, with_statistics=False, channels=channels)
             for name, child in narrow.named_children():
                 setattr(self, name, child)
         self._register_load_state_dict_pre_hook(self._check_state_dict)
@@ -91,7 +94,7 @@ class SlimmableBackboneMixin:
                 raise ValueError(f'the net is built at width {width_label(self.width)}, got {width_label(width)}')
             return copy.deepcopy(self)
         channels, outputs = trace_channels(self, width)
-        plain = self._densify(self, check_width(width), channels, with_statistics)
+        plain: Any = self._densify(self, check_width(width), channels, with_statistics)
         plain.width, plain.out_channels = check_width(width), _channels_of(outputs)
         return plain
 
@@ -149,13 +152,12 @@ class SlimmableBackboneMixin:
         for name in ours:
             del state_dict[prefix + name]
         unexpected = len(given) - len(ours)
-        ours = self._slice(ours) if is_full else self._with_statistics(ours)
+        ours = self._slice(ours, self.width) if is_full else self._with_statistics(ours, self.width)
         state_dict.update({prefix + name: tensor for name, tensor in ours.items()})
-        self._log_loaded(len(shapes.keys() & given.keys()), len(shapes), unexpected, sliced)
+        self._log_loaded(width_label(self.width), len(shapes.keys() & given.keys()), len(shapes), unexpected, sliced)
 
-    def _log_loaded(self, loaded: int, count: int, unexpected: int, sliced: list[str]) -> None:
+    def _log_loaded(self, width: str, loaded: int, count: int, unexpected: int, sliced: list[str]) -> None:
         """Say how much of a checkpoint was taken, and what was sliced."""
-        width = width_label(self.width)
         print_log(
             f'{type(self).__name__} at width {width}: {loaded} of {count} tensors loaded, {len(sliced)} of them '
             f'sliced; {count - loaded} missing, {unexpected} unexpected',
@@ -167,15 +169,15 @@ class SlimmableBackboneMixin:
             print_log(what + ', '.join(f'{part} ({number})' for part, number in parts.items()), 'current')
             print_log(what + ', '.join(sliced), 'current', logging.DEBUG)
 
-    def _slice(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _slice(self, state: dict[str, Tensor], width: Width) -> dict[str, Tensor]:
         """State of the narrow net that the full net of ``state`` contains."""
         full, channels = copy.deepcopy(self._full)
         full.load_state_dict(state, strict=False, assign=True)
-        narrow = self._densify(full, self.width, channels)
+        narrow = self._densify(full, width, channels)
         own = self.state_dict()  # for what the checkpoint does not have, such as statistics to start anew
         return {name: own[name].clone() if t.is_meta else t for name, t in narrow.state_dict().items()}
 
-    def _with_statistics(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _with_statistics(self, state: dict[str, Tensor], width: Width) -> dict[str, Tensor]:
         """State that a net of this very width has saved, with initial statistics in place of missing ones."""
         state = {name: tensor for name, tensor in state.items() if not _STATISTICS.match(name)}
         for name, buffer in self.named_buffers():
@@ -183,15 +185,15 @@ class SlimmableBackboneMixin:
             if initial is None or (name in state and (state[name] != initial).any()):
                 continue
             if self.require_statistics:
-                raise self._no_statistics(self.width)
+                raise self._no_statistics(width)
             state[name] = buffer.clone()
         return state
 
     def _no_statistics(self, width: Width) -> RuntimeError:
-        width = width_label(width)
+        label = width_label(width)
         return RuntimeError(
-            f'the checkpoint has no batch-norm statistics for width {width} of {type(self).__name__}. Measure them '
-            f'with `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {width}`, CONFIG that of its pretraining; '
+            f'the checkpoint has no batch-norm statistics for width {label} of {type(self).__name__}. Measure them '
+            f'with `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {label}`, CONFIG that of its pretraining; '
             "one that was not trained to be slimmable, such as torchvision's, has none to measure: set "
             'model.backbone.require_statistics=False, which is right where batch norm trains'
         )

@@ -1,5 +1,7 @@
 """MobileNetV2 at any width."""
 
+from typing import Any
+
 from mmpretrain.models import MobileNetV2
 
 from us3l_mm.registry import MODELS
@@ -21,6 +23,10 @@ class SlimmableMobileNetV2(SlimmableBackboneMixin, MobileNetV2):
 
     Source: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
     """
+
+    arch_settings: list[list[int]]
+    conv1: Any  # mmcv's ConvModule, which holds the convolution
+    conv2: Any
 
     def _adapt_layers(self) -> None:
         for index, (expansion, *_) in enumerate(self.arch_settings, start=1):

@@ -3,6 +3,8 @@
 Shapes: N images, L tokens, C channels.
 """
 
+from typing import Any
+
 from mmpretrain.models.selfsup.mocov3 import MoCoV3ViT
 from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
@@ -78,6 +80,7 @@ class SlimmableVisionTransformer(SlimmableBackboneMixin, MoCoV3ViT):
     Transformers", ICCV 2021 (heads of ``'small'``); Touvron et al., "DeiT", ICML 2021 (``'tiny'``).
     """
 
+    layers: Any  # mmpretrain's blocks
     layer_defaults: dict[str, dict] = {}
     arch_zoo = {
         name: dict(embed_dims=channels, num_layers=12, num_heads=heads, feedforward_channels=4 * channels)

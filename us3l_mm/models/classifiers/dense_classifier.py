@@ -2,6 +2,7 @@
 
 import copy
 
+from mmengine.model import BaseModel
 from mmpretrain.models import ImageClassifier
 from torch import nn
 
@@ -9,11 +10,11 @@ from us3l_mm.models.heads import SlimmableLinearClsHead
 from us3l_mm.slim import Width, width_label
 
 
-def dense_classifier(model: nn.Module, head: nn.Module, width: Width, with_statistics: bool = True) -> ImageClassifier:
+def dense_classifier(model: BaseModel, head: nn.Module, width: Width, with_statistics: bool = True) -> ImageClassifier:
     """Mmpretrain's classifier with the backbone of ``model`` at ``width``, its neck and a head of its own memory.
 
     Args:
-        model (nn.Module): Model with a slimmable ``backbone``, a ``neck`` and a ``data_preprocessor``.
+        model (BaseModel): Model with a slimmable ``backbone``, a ``neck`` and a ``data_preprocessor``.
         head (nn.Module): Head to take, whose linear layer is cut to the features where it is slimmable.
         width (Width): Width multiplier, in (0, 1], or those of parts of the backbone.
         with_statistics (bool): Whether batch norms take the calibrated statistics of that width.

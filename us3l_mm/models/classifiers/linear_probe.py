@@ -129,7 +129,7 @@ class LinearProbe(BaseModel):
         features = {width: self._features(inputs, width) for width in self.widths}
         if mode == 'tensor':
             return features
-        heads = [(width, self.heads[width_key(width)]) for width in self.widths]
+        heads: list[tuple[float, Any]] = [(width, self.heads[width_key(width)]) for width in self.widths]
         if mode == 'loss':
             return {f'loss_w{width:g}': head.loss(features[width], data_samples)['loss'] for width, head in heads}
         scores = torch.stack([head(features[width]).softmax(dim=1) for width, head in heads], dim=1)  # (N, W, K)

@@ -74,9 +74,10 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
         Returns:
             list[Tensor]: One (N, 3, H', W') for each view.
         """
-        images, views = iter(images), []
+        rest = iter(images)
+        views: list[Tensor] = []
         for number, transforms in zip(self.num_views, self.transforms):
-            together = torch.cat(list(islice(images, number)))
+            together = torch.cat(list(islice(rest, number)))
             views += augment(together, generator, transforms).chunk(number)
         return views
 
@@ -109,7 +110,7 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
             views = [(view * 255 - self.mean) / self.std for view in views]
         return dict(inputs=[v.contiguous(memory_format=self.memory_format) for v in views], data_samples=samples)
 
-    def _images(self, inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    def _images(self, inputs: Tensor | list[Tensor]) -> list[Tensor]:
         """One batch for all views, or one for each."""
         inputs = self.cast_data(inputs)
         if isinstance(inputs, Tensor):

@@ -4,6 +4,8 @@ N images of 3 channels (red, green, blue) and H x W pixels, floats in [0, 1]. Pa
 device of the images. torchvision's operations of the same names take one value for the whole batch.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,13 +13,13 @@ from torch import Tensor
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as torchvision and Pillow
 
 
-def resized_crop(images: Tensor, boxes: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
+def resized_crop(images: Tensor, boxes: Tensor, size: Sequence[int], antialias: bool = False) -> Tensor:
     """Cut a box out of each image and resize it bilinearly.
 
     Args:
         images (Tensor): (N, 3, H, W).
         boxes (Tensor): (N, 4), top, left, height and width in pixels.
-        size (tuple[int, int]): Height and width of the results.
+        size (Sequence[int]): Height and width of the results.
         antialias (bool): Whether shrinking averages over all pixels (as Pillow), or only over the neighbours (as
             OpenCV).
 
@@ -43,7 +45,7 @@ def _bilinear(start: Tensor, length: Tensor, inputs: int, outputs: int, antialia
     return weights / weights.sum(2, keepdim=True)
 
 
-def luma(images: Tensor, weights: tuple[float, float, float] = LUMA) -> Tensor:
+def luma(images: Tensor, weights: Sequence[float] = LUMA) -> Tensor:
     """Grey values (N, 1, H, W), a weighted sum of the channels."""
     red, green, blue = images.unbind(1)
     grey = (red * weights[0]).add_(green, alpha=weights[1]).add_(blue, alpha=weights[2])

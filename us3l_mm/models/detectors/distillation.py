@@ -5,6 +5,7 @@ H x W positions.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,7 +32,7 @@ def feature_distance(features: Sequence[Tensor], targets: Sequence[Tensor]) -> T
     for x, target in zip(features, targets, strict=True):
         target = target[:, : x.size(1)].float()
         levels.append(F.mse_loss(x.float(), target) / target.square().mean())
-    return sum(levels) / len(levels)
+    return sum(levels[1:], start=levels[0]) / len(levels)
 
 
 def class_divergence(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
@@ -54,7 +55,8 @@ def class_divergence(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> Ten
     Source: in-place distillation of Yu and Huang, "Universally Slimmable Networks and Improved Training
     Techniques", ICCV 2019, with sigmoids in place of the softmax.
     """
-    divergence = expected = 0.0
+    divergence: Any = 0.0
+    expected: Any = 0.0
     for x, target in zip(logits, targets, strict=True):
         p = target.float().sigmoid()
         divergence = divergence + F.binary_cross_entropy_with_logits(x.float(), p, reduction='sum')
@@ -83,7 +85,8 @@ def box_distance(
     Source: Chen et al., "Learning Efficient Object Detection Models with Knowledge Distillation", NeurIPS 2017,
     without its bound.
     """
-    distance = total = 0.0
+    distance: Any = 0.0
+    total: Any = 0.0
     for x, target, logits in zip(boxes, targets, target_logits, strict=True):
         weight = logits.float().sigmoid().unflatten(1, (-1, num_classes)).amax(dim=2)  # (N, A, H, W)
         each = F.smooth_l1_loss(x.float(), target.float(), reduction='none')

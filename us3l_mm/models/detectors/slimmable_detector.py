@@ -71,18 +71,14 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
     ) -> None:
         super().__init__(**kwargs)
         self.distill = {name: weight for name, weight in (distill or {}).items() if weight}
+        self.slimmable_parts = ('backbone', 'neck') if self.with_neck else ('backbone',)
         self.set_training(sampler, group_reg, update, by_epoch)
         self._check_parts()
 
     @property
-    def dense_head(self) -> nn.Module | None:
-        """Head that predicts at every position: the RPN of two-stage detectors."""
+    def dense_head(self) -> Any:
+        """Head that predicts at every position, the RPN of two-stage detectors; None if there is none."""
         return getattr(self, 'rpn_head', getattr(self, 'bbox_head', None))
-
-    @property
-    def slimmable_parts(self) -> tuple[str, ...]:
-        """Backbone and neck, where there is one."""
-        return ('backbone', 'neck') if self.with_neck else ('backbone',)
 
     def loss(self, inputs: Tensor, data_samples: list, target: dict[str, Any] | None = None) -> dict[str, Any]:
         """Loss at the width now in force.

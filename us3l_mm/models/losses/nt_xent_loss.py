@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
+from torch.distributed.nn import functional as collectives
 
 from us3l_mm.registry import MODELS
 
@@ -71,7 +72,7 @@ class NTXentLoss(nn.Module):
         if self.gather and get_world_size() > 1:
             # Every process computes the same joint loss; the backward of this gather sums over them, and DDP's mean
             # undoes the factor.
-            rows = torch.cat(torch.distributed.nn.functional.all_gather(torch.cat([*predictions, *targets], dim=1)))
+            rows = torch.cat(collectives.all_gather(torch.cat([*predictions, *targets], dim=1)))
             rows = rows.split([tensor.size(1) for tensor in (*predictions, *targets)], dim=1)
             predictions, targets = rows[: len(predictions)], rows[len(predictions) :]
         return [nt_xent(pred, target, self.temperature) for pred, target in zip(predictions, targets, strict=True)]
@@ -79,6 +80,7 @@ class NTXentLoss(nn.Module):
 
 def view_losses(loss: nn.Module, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
     """Loss of each (N, D) output against the target of the same place, by ``loss.views`` where the loss has it."""
-    if hasattr(loss, 'views'):
-        return loss.views(predictions, targets)
+    views = getattr(loss, 'views', None)
+    if views is not None:
+        return views(predictions, targets)
     return [loss(pred, target) for pred, target in zip(predictions, targets, strict=True)]

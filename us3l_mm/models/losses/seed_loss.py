@@ -61,6 +61,9 @@ class SEEDLoss(nn.Module):
         ValueError: If an argument is not positive; in the forward pass, if the batch does not divide the queue.
     """
 
+    queue: Tensor
+    pointer: Tensor
+
     def __init__(
         self, queue_len: int, feat_dim: int, student_temperature: float = 0.5, teacher_temperature: float = 1e-4
     ) -> None:

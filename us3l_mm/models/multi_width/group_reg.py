@@ -93,9 +93,9 @@ class GroupRegularizer:
             progress (float): Fraction of training done.
             scale (Tensor, optional): Loss scale that the gradients carry under float16 training.
         """
-        factors = self._factors(parameters, progress)
+        factors: Sequence[Tensor] = self._factors(parameters, progress)
         if scale is not None:
-            factors = torch._foreach_mul(factors, scale)
+            factors = torch._foreach_mul(list(factors), scale)
         known = [(p.grad, p, factor) for p, factor in zip(parameters, factors) if p.grad is not None]
         for parameter, factor in zip(parameters, factors):
             if parameter.grad is None:

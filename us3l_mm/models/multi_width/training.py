@@ -1,7 +1,7 @@
 """Training of several widths in one iteration, whatever the loss."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,8 +9,10 @@ from typing import Any
 import torch
 import torch._dynamo as dynamo
 from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from us3l_mm.slim import SlimmableLayer, WidthSampler, switch_layers, trace_channels
 
@@ -44,7 +46,7 @@ class Iteration:
     parts: list[Part]
 
 
-class MultiWidthTraining:
+class MultiWidthTraining(BaseModel):
     """One iteration over the widths of a sampler, for a model with a slimmable ``backbone``.
 
     Put it before a model of mmengine and call :meth:`set_training` in the constructor. A model says what it trains
@@ -197,25 +199,26 @@ class MultiWidthTraining:
         self,
         width: float,
         parts: list[Part],
-        layers: list[SlimmableLayer],
+        layers: Sequence[SlimmableLayer],
         optim_wrapper: OptimWrapper,
         model: nn.Module,
         reduces: bool,
     ) -> Tensor:
         """Add the gradient of one width, reduced between processes where ``reduces``; return its loss."""
-        total = 0.0
+        losses = []
         for part in parts:
-            waits = model is not self and not (reduces and part is parts[-1])
-            with model.no_sync() if waits else nullcontext(), switch_layers(layers, [width] * len(layers), share=True):
+            last = reduces and part is parts[-1]
+            waits = model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
+            with waits, switch_layers(layers, [width] * len(layers), share=True):
                 with optim_wrapper.optim_context(model):
                     arguments = self.loss_arguments(part, width)
                     found = model(part.inputs, part.data_samples, mode='loss', in_step=True, **arguments)
                     loss = found['loss'] / len(parts)
                 optim_wrapper.backward(loss)  # in the block: checkpointing runs the forward again
-            total = total + loss.detach()
+            losses.append(loss.detach())
             if part.widest is None:
                 part.widest = found['outputs']
-        return total
+        return sum(losses[1:], start=losses[0])
 
     def _update(self, width: float, iteration: Iteration, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Take an optimizer step, with the group regularisation; return what of that is to be logged."""
