@@ -1,4 +1,4 @@
-"""What slimmable layers become at one width: plain layers, of their own memory."""
+"""Dense layers, to which slimmable ones are converted."""
 
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ class PrefixLinear(nn.Linear):
 
 
 def take_tensors(plain: Plain, layer: nn.Module, **tensors: Tensor | None) -> Plain:
-    """Give ``plain`` copies of the tensors, and the training mode and ``requires_grad`` flags of ``layer``."""
+    """Set copies of ``tensors`` on ``plain``, with the training mode and ``requires_grad`` flags of ``layer``."""
     for name, tensor in tensors.items():
         if tensor is None:
             continue

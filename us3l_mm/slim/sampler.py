@@ -1,4 +1,4 @@
-"""Which widths an iteration trains."""
+"""Draw the widths of each training iteration."""
 
 import math
 import random
@@ -8,27 +8,25 @@ from .width import check_single_width
 
 
 class WidthSampler:
-    """Draws the widths of an iteration: the sandwich rule and US3L's dynamic sampling.
+    """Draw the widths of an iteration by the sandwich rule and US3L's dynamic sampling.
 
     Training is cut into ``num_stages`` equal stages. Stage 0 trains the full width only; in stage s the
-    lowest width is ``w_max - s / (num_stages - 1) * (w_max - w_min)``. The draw depends on nothing but
+    lowest width is ``w_max - s / (num_stages - 1) * (w_max - w_min)``. The draw depends only on
     ``seed`` and the iteration, so that all ranks agree and a resumed run draws the same widths.
 
     Args:
         width_range (tuple[float, float]): Lowest and highest width.
-        num_widths (int): Widths per iteration once sub-networks are trained.
+        num_widths (int): Widths per iteration once narrow ones are trained.
         dynamic (bool): Whether the lowest width falls stage by stage; otherwise it is ``w_min`` throughout.
         num_stages (int): Stages of dynamic sampling, at least 2.
-        sandwich (bool): Whether the highest and the lowest width are always among those drawn.
+        sandwich (bool): Whether the highest and the lowest width are always drawn.
         seed (int): Seed of the draws.
-        widths (Sequence[float], optional): A fixed list, all of which every iteration trains that is not kept
-            from the narrow ones by ``dynamic`` or ``slow_start``. It takes the place of ``width_range``,
-            ``num_widths`` and ``sandwich``. Defaults to None.
+        widths (Sequence[float], optional): Fixed widths, all trained in every iteration unless ``dynamic`` or
+            ``slow_start`` leave out the narrow ones. Replaces ``width_range``, ``num_widths`` and ``sandwich``.
         slow_start (float): Fraction of training, in [0, 1), during which only the full width is trained.
             Defaults to 0.
-        width_step (float, optional): Widths between the lowest and the highest are the highest less a multiple of
-            this, so that there are few of them and ``torch.compile`` can use each graph again. Defaults to None:
-            any number between.
+        width_step (float, optional): Spacing of the widths below the highest, so that there are few of them and
+            ``torch.compile`` can reuse its graphs. Defaults to None: any width between the lowest and the highest.
 
     Raises:
         TypeError: If a width is not a number.
@@ -80,7 +78,7 @@ class WidthSampler:
 
     @property
     def count(self) -> int | None:
-        """How many widths training can draw, over all stages; None if any number of them."""
+        """Number of different widths that training can draw; None if unlimited."""
         if self.widths is not None:
             return len(self.widths)
         if self.width_step is None:
@@ -89,10 +87,10 @@ class WidthSampler:
         return len(lowest | {*self._between(self.width_range[0], self.width_step), *self.width_range})
 
     def _check_step(self, step: float) -> None:
-        """Raise ValueError if there are fewer widths to draw from than are to be drawn."""
+        """Raise ValueError if ``step`` leaves too few widths to draw from."""
         low, high = self.width_range
         if self.dynamic:
-            low = high - (high - low) / (self.num_stages - 1)  # of the first stage with narrow ones
+            low = high - (high - low) / (self.num_stages - 1)  # of the first stage that trains narrow widths
         if step <= 0 or self.widths is not None:
             raise ValueError(f'width_step must be positive and goes without a list of widths, got {step}')
         count = len(self._between(low, step)) + 2
@@ -126,7 +124,7 @@ class WidthSampler:
         return w_min if stage == last else w_max - stage / last * (w_max - w_min)
 
     def __call__(self, iteration: int, epoch: int, max_epochs: int) -> list[float]:
-        """Widths of an iteration, from widest to narrowest, without duplicates.
+        """Draw the widths of an iteration, the widest first, without duplicates.
 
         Args:
             iteration (int): Iteration since the start of training, from 0.

@@ -31,7 +31,7 @@ class SlimmableMobileNetV2(SlimmableBackboneMixin, MobileNetV2):
     def _adapt_layers(self) -> None:
         for index, (expansion, *_) in enumerate(self.arch_settings, start=1):
             for block in getattr(self, f'layer{index}'):
-                block.conv[0].conv.ratio = expansion  # has no effect on the depthwise one of a block that has no other
+                block.conv[0].conv.ratio = expansion  # no effect on a depthwise one
         self.conv2.conv.slim_out = False
 
 

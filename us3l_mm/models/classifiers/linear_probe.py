@@ -28,8 +28,8 @@ class LinearProbe(BaseModel):
     evaluation mode and needs calibrated batch-norm statistics of each width.
 
     Args:
-        backbone (dict): Slimmable backbone, with ``init_cfg`` to load it; or one of a fixed ``width``, which
-            is the only one to evaluate.
+        backbone (dict): Slimmable backbone, with ``init_cfg`` to load it; or one of a fixed ``width``, the
+            only one that can then be evaluated.
         widths (Sequence[float]): Widths to evaluate.
         head (dict): Head of one width without ``in_channels``, such as ``LinearClsHead``.
         neck (dict, optional): Pooling. Defaults to global average pooling; None for a backbone whose output has
@@ -38,7 +38,7 @@ class LinearProbe(BaseModel):
         init_cfg (dict, optional): As for :class:`mmengine.model.BaseModel`.
 
     Raises:
-        ValueError: If ``widths`` is empty or names one twice, or another than that of the backbone.
+        ValueError: If ``widths`` is empty, names one twice, or is not the fixed width of the backbone.
 
     Source: protocol of Cao et al., CVPR 2023.
     """
@@ -78,7 +78,7 @@ class LinearProbe(BaseModel):
         return outputs[-1].size(1)
 
     def dense(self, width: Width, with_statistics: bool = True) -> ImageClassifier:
-        """Convert to mmpretrain's classifier of one of the widths, of its own memory.
+        """Convert to mmpretrain's classifier of one of the widths, which shares no memory.
 
         Args:
             width (Width): One of ``widths``.
@@ -110,7 +110,7 @@ class LinearProbe(BaseModel):
             return self.neck(self.backbone(inputs))
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = 'tensor') -> Any:
-        """Features by width, losses by width, or data samples with scores of every width.
+        """Compute features by width, losses by width, or data samples with scores of every width.
 
         Args:
             inputs (Tensor): Images of shape (N, 3, H, W).
@@ -122,7 +122,7 @@ class LinearProbe(BaseModel):
             (W, K) is set on the data samples.
 
         Raises:
-            ValueError: If ``mode`` is another word.
+            ValueError: If ``mode`` is none of these.
         """
         if mode not in ('tensor', 'loss', 'predict'):
             raise ValueError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}")

@@ -53,10 +53,10 @@ def luma(images: Tensor, weights: Sequence[float] = LUMA) -> Tensor:
 
 
 def blend_(images: Tensor, own: Tensor, grey: Tensor, mean: Tensor) -> Tensor:
-    """``own`` parts of each image, ``grey`` parts of its grey values and ``mean`` parts of their mean, in place.
+    """Blend each image with its grey values and with their mean, by the given weights, in place.
 
     With a factor f, (f, 0, 0) adjusts the brightness, (f, 1 - f, 0) the saturation and (f, 0, 1 - f) the contrast, as
-    torchvision and Pillow do. One form for the three lets each image have its own order of them.
+    torchvision and Pillow do. One form for all three lets each image have its own order.
     """
     own, grey, mean = (weights.view(-1, 1, 1, 1) for weights in (own, grey, mean))
     base = luma(images)
@@ -84,7 +84,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """Blur each image by a Gaussian of standard deviation ``sigma`` pixels, cut off at ``radius``; edges are mirrored.
 
     Raises:
-        ValueError: If an image has no ``radius`` pixels beyond its edge to mirror.
+        ValueError: If an image has too few pixels to mirror.
     """
     count, channels, *size = images.shape
     if not count:

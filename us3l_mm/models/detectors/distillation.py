@@ -1,4 +1,4 @@
-"""What a narrow detector learns from the widest one of the same iteration.
+"""Losses by which a narrow detector imitates the widest one of the same iteration.
 
 Shapes, at one level of the pyramid: N images, C channels, A anchors a position, K classes, B numbers a box,
 H x W positions.
@@ -12,11 +12,10 @@ from torch import Tensor
 
 
 def feature_distance(features: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-    """Mean squared difference of features over the mean square of the target, averaged over the levels.
+    """Mean squared difference of features, divided by the mean square of the target, averaged over the levels.
 
-    The divisor makes it independent of the scale of features, which in a pyramid without norm layers keeps growing:
-    1 is what features of zeros get. Channels that a narrow neck does not have are not compared: those it has are
-    the first of the wide one.
+    The divisor removes the scale of features, which keeps growing in a pyramid without norm layers; features of
+    zeros have distance 1. A narrow neck is compared with the first channels of the wide one.
 
     Args:
         features (Sequence[Tensor]): At each level of shape (N, c, H, W), c at most C.
@@ -36,7 +35,7 @@ def feature_distance(features: Sequence[Tensor], targets: Sequence[Tensor]) -> T
 
 
 def class_divergence(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-    r"""Kullback-Leibler divergence of sigmoid class outputs, over the number of objects that the target expects.
+    r"""Kullback-Leibler divergence of sigmoid class outputs, divided by the number of objects that the target expects.
 
     With :math:`p` the sigmoid of a target and :math:`q` that of an output, summed over everything:
 
@@ -68,10 +67,10 @@ def class_divergence(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> Ten
 def box_distance(
     boxes: Sequence[Tensor], targets: Sequence[Tensor], target_logits: Sequence[Tensor], num_classes: int
 ) -> Tensor:
-    """Smooth L1 distance of box outputs, each box weighted by how sure the target is of an object there.
+    """Smooth L1 distance of box outputs, weighted by the target's confidence in an object there.
 
-    The sum over the numbers of a box, averaged over boxes with the target's highest class probability as
-    weight: what a detector says of boxes in the background is of no use, and no loss ever trained it.
+    The sum over the numbers of a box, averaged over boxes with the target's highest class probability as weight:
+    box outputs in the background are never trained.
 
     Args:
         boxes (Sequence[Tensor]): At each level of shape (N, A * B, H, W).

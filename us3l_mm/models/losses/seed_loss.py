@@ -48,8 +48,8 @@ def soft_similarity(
 class SEEDLoss(nn.Module):
     """:func:`soft_similarity` with a queue of the teacher's embeddings of earlier batches.
 
-    In training mode each call then puts the batch of all processes in place of the oldest entries. The queue
-    starts with random directions and is saved in checkpoints.
+    In training mode each call replaces the oldest entries by the batch of all processes. The queue starts with
+    random directions and is saved in checkpoints.
 
     Args:
         queue_len (int): Q; a multiple of the number of images of all processes.
