@@ -62,6 +62,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
     lowered = False
     running_mean: Tensor
     running_var: Tensor
+    num_batches_tracked: Tensor
 
     def __init__(self, *args, sync: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -112,15 +113,10 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             mean, var = self.statistics()
         else:
             mean, var = self.running_mean.new_zeros(in_channels), self.running_var.new_ones(in_channels)
-        return take_tensors(
-            nn.BatchNorm2d(in_channels, self.eps, self.momentum, self.affine, device='meta'),
-            self,
-            weight=self.weight[:in_channels] if self.affine else None,
-            bias=self.bias[:in_channels] if self.affine else None,
-            running_mean=mean,
-            running_var=var,
-            num_batches_tracked=self.num_batches_tracked,
-        )
+        plain = nn.BatchNorm2d(in_channels, self.eps, self.momentum, self.affine, device='meta')
+        own = {name: whole[:in_channels] for name, whole in self._parameters.items() if whole is not None}
+        own |= dict(running_mean=mean, running_var=var, num_batches_tracked=self.num_batches_tracked)
+        return take_tensors(plain, self, **own)
 
     def forget(self, width: Width | None = None) -> None:
         """Drop the statistics of one width, or of all of them."""

@@ -32,8 +32,7 @@ def slim_channels(channels: int, width: float, ratio: int = 1, rounding: str = '
 
     Raises:
         TypeError: If ``width`` is not a number.
-        ValueError: If ``width`` is outside (0, 1], ``channels`` is no multiple of ``ratio``, or ``rounding``
-            is not one of those named.
+        ValueError: If ``width`` is outside (0, 1], ``channels`` is no multiple of ``ratio``, or ``rounding`` unknown.
 
     Source: Sandler et al., "MobileNetV2", CVPR 2018; Yu et al., "Slimmable Neural Networks", ICLR 2019.
     """

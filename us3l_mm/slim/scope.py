@@ -91,10 +91,7 @@ def switch_width(module: nn.Module, width: Width) -> Iterator[None]:
             f'{type(module).__name__} has no slimmable layer, so its width cannot change; build it without '
             "`width`, with conv_cfg=dict(type='us3l_mm.SlimmableConv2d') and the norm_cfg to match"
         )
-    if isinstance(width, Mapping):
-        widths = _widths_of_layers(module, list(named), width)
-    else:
-        widths = [width] * len(named)
+    widths = _widths_of_layers(module, list(named), width) if isinstance(width, Mapping) else [width] * len(named)
     if rigid and min(widths) < 1.0:
         raise ValueError(
             f'{type(module).__name__} cannot run at width {min(widths):.6g}: {len(rigid)} of its layers take their '
@@ -202,10 +199,8 @@ def trace_channels(module: nn.Module, width: Width, example_input: Tensor | None
 
 def _cannot_run(module: nn.Module, width: Width, example_input: Tensor, error: Exception) -> ValueError:
     """Error that names the network, the width and the usual fix."""
-    if isinstance(width, Mapping):
-        hint = 'outputs that are added, as in a residual sum, need one width'
-    else:
-        hint = 'see docs/backbones.md for networks that cannot be slimmed'
+    parts = isinstance(width, Mapping)
+    hint = 'outputs that are added, as in a residual sum, need one width' if parts else 'see docs/backbones.md'
     return ValueError(
         f'{type(module).__name__} cannot run at width {width_label(width)} on an input of '
         f'{tuple(example_input.shape)}: {error}; {hint}'

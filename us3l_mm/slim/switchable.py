@@ -62,9 +62,8 @@ class SwitchableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.BatchNorm2d:
         """Copy the batch norm of the current width; see :meth:`SlimmableLayer.dense`."""
         own = self if self.statistics_key == '1' else self.private[self.statistics_key]
-        plain = nn.BatchNorm2d(
-            in_channels, self.eps, self.momentum, self.affine, self.track_running_stats, device='meta'
-        )
+        options = (self.eps, self.momentum, self.affine, self.track_running_stats)
+        plain = nn.BatchNorm2d(in_channels, *options, device='meta')
         take_tensors(plain, own, **own._parameters, **own._buffers)
         if not with_statistics:
             plain.reset_running_stats()

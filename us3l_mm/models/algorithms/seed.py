@@ -26,9 +26,7 @@ class SEED(BaseSelfSupervisor):
         head (dict): ``LatentPredictHead`` with the loss and the predictor.
         teacher (dict): ``backbone`` and ``neck`` of the teacher, and the ``checkpoint`` of a model that has both
             under these names, calibrated.
-        pretrained (str, optional): As for ``BaseSelfSupervisor``.
-        data_preprocessor (dict, optional): As for ``BaseSelfSupervisor``.
-        init_cfg (dict, optional): As for ``BaseSelfSupervisor``.
+        pretrained, data_preprocessor, init_cfg: As for ``BaseSelfSupervisor``.
 
     Raises:
         ValueError: If ``teacher`` lacks an entry.

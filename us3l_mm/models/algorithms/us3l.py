@@ -61,9 +61,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
             mean loss; batch norm and NCE see one at a time. Defaults to 1.
         compile (dict, optional): Arguments of :func:`torch.compile` for all forward passes; needs
             ``width_step`` or ``widths`` of the sampler. Defaults to None: not compiled.
-        pretrained (str, optional): As for ``BaseSelfSupervisor``.
-        data_preprocessor (dict, optional): As for ``BaseSelfSupervisor``.
-        init_cfg (dict, optional): As for ``BaseSelfSupervisor``.
+        pretrained, data_preprocessor, init_cfg: As for ``BaseSelfSupervisor``.
 
     Raises:
         ValueError: If an option is invalid.

@@ -78,14 +78,9 @@ class LinearProbe(BaseModel):
         return outputs[-1].size(1)
 
     def dense(self, width: Width, with_statistics: bool = True) -> ImageClassifier:
-        """Convert to mmpretrain's classifier of one of the widths, which shares no memory.
-
-        Args:
-            width (Width): One of ``widths``.
-            with_statistics (bool): Whether batch norms take the calibrated statistics of that width.
+        """Convert to mmpretrain's classifier of one of ``widths``; arguments as for :func:`dense_classifier`.
 
         Raises:
-            RuntimeError: If ``with_statistics`` and the width is not calibrated.
             ValueError: If there is no head for that width.
         """
         key = width_key(width)

@@ -89,15 +89,7 @@ class SlimmableClassifier(MultiWidthTraining, ImageClassifier):
         return dict(soft_target=part.widest if self.distill else None)
 
     def dense(self, width: Width, with_statistics: bool = True) -> ImageClassifier:
-        """Convert to mmpretrain's classifier of one width, which shares no memory.
-
-        Args:
-            width (Width): Width multiplier, in (0, 1], or those of parts of the backbone.
-            with_statistics (bool): Whether batch norms take the calibrated statistics of that width.
-
-        Raises:
-            RuntimeError: If ``with_statistics`` and the width is not calibrated.
-        """
+        """Convert to mmpretrain's classifier of one width; arguments as for :func:`dense_classifier`."""
         return dense_classifier(self, self.head, width, with_statistics)
 
     @torch.no_grad()

@@ -118,9 +118,7 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
         elif inputs[0].dim() == 3:
             sizes = {tuple(image.shape) for image in inputs}
             if len(sizes) > 1:
-                raise ValueError(
-                    f'images of a batch must have one size, got {sorted(sizes)}; resize them in the pipeline'
-                )
+                raise ValueError(f'images of a batch must have one size, got {sorted(sizes)}; resize them first')
             inputs = [torch.stack(inputs)]
         wrong = [view for view in inputs if view.dtype != torch.uint8 or view.dim() != 4 or view.shape[1] != 3]
         if wrong or len(inputs) not in (1, sum(self.num_views)):
@@ -139,8 +137,6 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
     def _generator(self) -> torch.Generator:
         iteration = MessageHub.get_current_instance().get_info('iter')
         if iteration is None:
-            raise RuntimeError(
-                f"{type(self).__name__} draws by the Runner's iteration, and there is none; use a Runner"
-            )
+            raise RuntimeError(f'{type(self).__name__} draws by the iteration of training, got none; use a Runner')
         draw = random.Random(f'{self.seed}/{get_rank()}/{iteration}')  # a string seed is hashed the same everywhere
         return torch.Generator().manual_seed(draw.getrandbits(63))

@@ -68,14 +68,9 @@ class SEEDLoss(nn.Module):
         self, queue_len: int, feat_dim: int, student_temperature: float = 0.5, teacher_temperature: float = 1e-4
     ) -> None:
         super().__init__()
-        arguments = dict(
-            queue_len=queue_len,
-            feat_dim=feat_dim,
-            student_temperature=student_temperature,
-            teacher_temperature=teacher_temperature,
-        )
-        if min(arguments.values()) <= 0:
-            raise ValueError(f'all of these must be positive, got {arguments}')
+        given = (queue_len, feat_dim, student_temperature, teacher_temperature)
+        if min(given) <= 0:
+            raise ValueError(f'queue_len, feat_dim and both temperatures must be positive, got {given}')
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
         self.register_buffer('queue', F.normalize(torch.randn(queue_len, feat_dim)))

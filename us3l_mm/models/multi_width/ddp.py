@@ -33,12 +33,8 @@ class US3LDistributedDataParallel(MMDistributedDataParallel):
             find_unused_parameters = isinstance(module, MultiWidthTraining)
         if next(module.parameters()).device.type == 'cpu':
             kwargs.pop('device_ids', None)  # mmengine passes the local rank, which DDP refuses on a CPU
-        super().__init__(
-            module,
-            find_unused_parameters=find_unused_parameters,
-            broadcast_buffers=broadcast_buffers,
-            **kwargs,
-        )
+        kwargs |= dict(find_unused_parameters=find_unused_parameters, broadcast_buffers=broadcast_buffers)
+        super().__init__(module, **kwargs)
 
     def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Run one iteration of the model."""

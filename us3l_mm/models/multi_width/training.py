@@ -94,10 +94,7 @@ class MultiWidthTraining(BaseModel):
         if not isinstance(options, dict):
             raise ValueError(f'compile takes arguments of torch.compile as a dict, got {options!r}')
         if self.sampler.count is None:
-            raise ValueError(
-                'compile needs few widths, since each has its own graph; set sampler.width_step, such as 0.05, '
-                'or sampler.widths'
-            )
+            raise ValueError('compile needs few widths: set sampler.width_step, such as 0.05, or sampler.widths')
         # Each width and loss has a graph of its own; beyond the limit torch runs uncompiled.
         dynamo.config.cache_size_limit = max(dynamo.config.cache_size_limit, 4 * self.sampler.count)
         self.compile(**options)

@@ -42,7 +42,7 @@ class SlimmableNonLinearNeck(NonLinearNeck):
         biases = [with_bias] * len(hidden) if isinstance(with_bias, bool) else list(with_bias)
         if len(biases) != len(hidden):
             raise ValueError(
-                f'with_bias needs {len(hidden)} values, one for each linear layer but the last, got {with_bias}'
+                f'with_bias needs {len(hidden)} values, for all linear layers but the last, got {with_bias}'
             )
         self.fc0 = SlimmableLinear(in_channels, hid_channels, bias=biases[0])
         for name, bias in zip(hidden[1:], biases[1:]):
