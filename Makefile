@@ -33,8 +33,8 @@ test: setup ## run the tests with coverage (TESTS=..., PYTEST_ARGS=...)
 	    "$(VENV)/bin/python" -m pytest $(TESTS) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS) --cov=us3l_mm --cov-report=term-missing:skip-covered \
 	    $(if $(filter-out tests projects,$(TESTS))$(PYTEST_ARGS),,--cov-fail-under=$(COV_MIN))
 
-lint: setup ## check style and format, change nothing
-	@"$(VENV)/bin/ruff" check . && "$(VENV)/bin/ruff" format --check .
+lint: setup ## check style, format and types, change nothing
+	@"$(VENV)/bin/ruff" check . && "$(VENV)/bin/ruff" format --check . && "$(VENV)/bin/python" -m mypy
 
 check: lint test ## what a pull request must pass: lint, then test
 
@@ -46,5 +46,5 @@ docs: ## build the documentation into docs/_build/html
 	@"$(VENV)/bin/python" -m sphinx -q -W -b html docs docs/_build/html && echo "Open docs/_build/html/index.html"
 
 clean: ## remove caches and build output; runs, data and the environment stay
-	@rm -rf build dist docs/_build htmlcov .coverage .coverage.* .pytest_cache .ruff_cache *.egg-info us3l_mm/.mim
+	@rm -rf build dist docs/_build htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache *.egg-info us3l_mm/.mim
 	@find configs docs projects tests tools us3l_mm -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,4 +1,4 @@
-"""Data sets; :mod:`us3l_mm.datasets.custom_voc` needs mmdet and is imported by the registry alone."""
+"""Data sets; :mod:`us3l_mm.datasets.custom_voc` needs mmdet, so only the registry imports it."""
 
 from .digits import Digits
 from .in_memory import InMemory, take_batch

@@ -1,4 +1,4 @@
-"""Any detection set in Pascal VOC's XML format, checked before it is trained on."""
+"""Detection data sets in Pascal VOC's XML format, checked when they are loaded."""
 
 import glob
 import logging
@@ -18,11 +18,11 @@ _IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 @DATASETS.register_module()
 class CustomVOC(XMLDataset):
-    """Folders ``JPEGImages`` (any usual format), ``Annotations`` and a list of names without suffix for each split.
+    """Detection data set of ``JPEGImages``, ``Annotations`` and a list of names without suffix for each split.
 
-    mmdet's data set reads such sets without looking: objects of unknown classes are left out, boxes without area
-    make losses infinite. Here what cannot be meant is an error, and boxes that are repaired or left out are counted
-    in a warning. Boxes are cut to the image; those without area, before or after that, are left out.
+    mmdet's ``XMLDataset`` checks nothing: it drops objects of unknown classes, and boxes without area make losses
+    infinite. Here unknown classes and missing files are errors. Boxes are cut to the image, those without area are
+    left out, and a warning counts both.
 
     Args:
         ann_file (str): Text file with one name a line, such as ``ImageSets/Main/train.txt``.
@@ -41,13 +41,13 @@ class CustomVOC(XMLDataset):
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Images with their boxes (x1, y1, x2, y2), in pixels from 0."""
+        """List the images with their boxes (x1, y1, x2, y2), in pixels from 0."""
         if not self.metainfo.get('classes'):
             raise ValueError('no classes: set metainfo=dict(classes=...), or `--cfg-options classes=cat,dog`')
         self.cat2label = {name: label for label, name in enumerate(self.metainfo['classes'])}
         folder = self.sub_data_root
         names = self._read_names()
-        images = {}  # by name; listed once, as a data set may have very many
+        images = {}  # by name; one listing is fast for very many files
         for path in sorted(glob.glob(osp.join(glob.escape(osp.join(folder, self.img_subdir)), '*'))):
             stem, suffix = osp.splitext(osp.basename(path))
             if suffix.lower() in _IMAGES:
@@ -69,11 +69,11 @@ class CustomVOC(XMLDataset):
         return data
 
     def parse_data_info(self, img_info: dict) -> dict:
-        """As :class:`mmdet.datasets.XMLDataset`, with boxes cut to the image."""
+        """Parse an annotation as :class:`mmdet.datasets.XMLDataset` does, and cut its boxes to the image."""
         try:
             info = super().parse_data_info(img_info)
         except (ET.ParseError, AttributeError, ValueError) as error:
-            raise ValueError(f'cannot read {img_info["xml_path"]}, which is no annotation of VOC: {error}') from error
+            raise ValueError(f'cannot read {img_info["xml_path"]} as a VOC annotation: {error}') from error
         if not info['height'] or not info['width']:  # some tools write zeros
             info['height'], info['width'] = mmcv.imread(info['img_path']).shape[:2]
         kept = []
@@ -85,7 +85,7 @@ class CustomVOC(XMLDataset):
             elif box[0] >= box[2] or box[1] >= box[3]:
                 self._repaired['outside the image, left out'] += 1
             else:
-                if max(abs(a - b) for a, b in zip(box, instance['bbox'])) > 1:  # 1: counted from 0 in place of 1
+                if max(abs(a - b) for a, b in zip(box, instance['bbox'])) > 1:  # 1 is a box counted from 0 instead of 1
                     self._repaired['beyond the image, cut to it'] += 1
                 kept.append({**instance, 'bbox': box})
         info['instances'] = kept
@@ -99,7 +99,7 @@ class CustomVOC(XMLDataset):
     def _read_names(self) -> list[str]:
         if not osp.isfile(self.ann_file):
             raise FileNotFoundError(
-                f'no {self.ann_file}, which lists the names of the split, one a line; check data_root={self.data_root}'
+                f'no list of the names of the split in {self.ann_file}; check data_root={self.data_root}'
             )
         with open(self.ann_file, encoding='utf-8') as file:
             names = [line.strip() for line in file if line.strip()]
@@ -111,16 +111,16 @@ class CustomVOC(XMLDataset):
         if names:
             raise FileNotFoundError(
                 f'{len(names)} names of {self.ann_file} have no {what} in {osp.join(self.sub_data_root, folder)}, '
-                f'such as {", ".join(names[:3])}; add the files, or take the names out of the list'
+                f'such as {", ".join(names[:3])}; add the files or remove the names'
             )
 
     def _report(self) -> None:
-        """Raise for unknown classes, warn of boxes that are not as the files have them."""
+        """Raise for unknown classes, warn of boxes that were changed or left out."""
         if self._unknown:
             found = ', '.join(f'{name!r} ({count} objects)' for name, count in self._unknown.most_common())
             raise ValueError(
-                f'{self.ann_file}: unknown classes {found}; known are {", ".join(map(repr, self.cat2label))}. Correct '
-                'or complete `classes`, or name what is to be left out in `ignored_classes` of the data set'
+                f'{self.ann_file}: unknown classes {found}; known are {", ".join(map(repr, self.cat2label))}; add '
+                'them to `classes`, or to `ignored_classes` of the data set'
             )
         for what, count in self._repaired.items():
             print_log(f'{self.ann_file}: {count} boxes {what}', 'current', logging.WARNING)

@@ -14,12 +14,12 @@ class Digits(BaseDataset):
 
     Args:
         split (str): ``'train'`` (1,442 images) or ``'test'`` (355).
-        per_class (int, optional): Keep the first so many images of each class. Defaults to None: all.
+        per_class (int, optional): Keep only so many images of each class. Defaults to None: all.
         **kwargs: As for :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
         ImportError: If scikit-learn is not installed.
-        ValueError: If ``split`` is another word, or a class has fewer than ``per_class`` images.
+        ValueError: If ``split`` is none of these, or a class has fewer than ``per_class`` images.
 
     Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
     """
@@ -34,7 +34,7 @@ class Digits(BaseDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Images with their labels, in an order that does not change."""
+        """List the images with their labels, in a fixed order."""
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:
@@ -43,7 +43,7 @@ class Digits(BaseDataset):
         images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
         kept = []
         for digit in range(10):
-            # Neighbours in the file were written by one hand: shuffle before cutting.
+            # Neighbours in the file were written by one person: shuffle before splitting.
             index = np.random.RandomState(digit).permutation(np.flatnonzero(bunch.target == digit))
             cut = len(index) // 5
             index = index[:cut] if self.split == 'test' else index[cut:]

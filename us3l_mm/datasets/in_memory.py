@@ -1,4 +1,4 @@
-"""A data set of small images held in memory, whose batches are one indexing operation."""
+"""Small images held in memory as one tensor, so that a batch is one indexing operation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +15,11 @@ class InMemory(Dataset):
     """The images of another data set as one uint8 tensor (images, 3, height, width), without labels.
 
     For images of one size that are augmented by ``BatchedViewsPreprocessor``. Its data loader needs
-    ``collate_fn=dict(type='us3l_mm.take_batch')``, and no workers: nothing is left for them to do.
+    ``collate_fn=dict(type='us3l_mm.take_batch')`` and no workers, which would have nothing to do.
 
     Args:
-        dataset (dict): Config of the other data set. Its pipeline runs once for each image, now, and has to leave
-            ``img``, uint8 (height, width, 3): empty for CIFAR, LoadImageFromFile and a resize for files.
+        dataset (dict): Config of the other data set. Its pipeline runs once for each image, at the start, and must
+            give ``img``, uint8 (height, width, 3): an empty one for CIFAR, LoadImageFromFile and a resize for files.
 
     Raises:
         ValueError: If there is no such image, or its size is not that of the first one.
@@ -35,9 +35,8 @@ class InMemory(Dataset):
             if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != shape:
                 found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
                 raise ValueError(
-                    f"'img' of image {index} of {type(source).__name__} must be uint8 (height, width, 3) of the size "
-                    f'of the first one, got {found}; load and resize images in the pipeline of the data set, and '
-                    'leave PackInputs and augmentations out'
+                    f"'img' of image {index} of {type(source).__name__} must be uint8 (height, width, 3), all of one "
+                    f'size, got {found}; load and resize images in its pipeline, without PackInputs'
                 )
             images.append(image)
         self.images = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()  # planes, as augmented
@@ -50,12 +49,12 @@ class InMemory(Dataset):
         return dict(inputs=self.images[index], data_samples=None)
 
     def __getitems__(self, indices: Sequence[int]) -> dict:
-        """A batch, which torch's loader asks for at once: ``inputs``, uint8 (N, 3, height, width)."""
+        """A whole batch, which torch's loader asks for: ``inputs``, uint8 (N, 3, height, width)."""
         return _Batch(inputs=self.images[list(indices)], data_samples=None)
 
 
 class _Batch(dict):
-    """A batch, which other collate functions take for a list of images."""
+    """A batch, with a clear error from collate functions that expect a list of images."""
 
     def __missing__(self, key: object) -> None:
         raise KeyError("us3l_mm.InMemory gives whole batches: set collate_fn=dict(type='us3l_mm.take_batch')")
@@ -63,5 +62,5 @@ class _Batch(dict):
 
 @FUNCTIONS.register_module()
 def take_batch(batch: Any) -> Any:
-    """Collate function for data sets that give whole batches."""
+    """Return ``batch``: the collate function of data sets that give whole batches."""
     return batch

@@ -12,10 +12,10 @@ from us3l_mm.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """Runs forward passes in bfloat16 where autocast sees fit; weights, gradients and updates stay float32.
+    """Run forward passes under bfloat16 autocast; weights, gradients and updates stay float32.
 
-    bfloat16 has the range of float32 and needs no loss scale, and so no look at the gradients, for which
-    mmengine's ``AmpOptimWrapper`` makes the CPU wait at every update. It also runs on CPUs.
+    bfloat16 has the range of float32 and needs no loss scale, for which mmengine's ``AmpOptimWrapper`` makes the CPU
+    wait at every update. It also runs on CPUs.
     """
 
     @contextmanager

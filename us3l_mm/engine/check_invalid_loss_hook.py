@@ -11,7 +11,7 @@ from us3l_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class CheckInvalidLossHook(Hook):
-    """mmdet's ``CheckInvalidLossHook`` for every model, without mmdet, with the iteration and the widths.
+    """Stop if the loss is not finite and name the widths; mmdet's hook of this name, for every model.
 
     Args:
         interval (int): Iterations between two checks; each one waits for the device. Defaults to 50.
@@ -23,7 +23,7 @@ class CheckInvalidLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Look at the loss every ``interval`` iterations.
+        """Check the loss every ``interval`` iterations.
 
         Raises:
             RuntimeError: If it is infinite or NaN.

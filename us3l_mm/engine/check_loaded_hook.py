@@ -11,14 +11,13 @@ from us3l_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class CheckLoadedHook(Hook):
-    """Stop where ``load_from`` or ``resume`` names a checkpoint that has nothing for the model.
+    """Stop if the checkpoint of ``load_from`` or ``resume`` has no key in common with the model.
 
-    mmengine loads what fits and warns of the rest; of a checkpoint that has none of the model's keys that is
-    all. ``tools/train.py`` registers this hook.
+    mmengine only warns of keys that do not fit, even if none does. ``tools/train.py`` registers this hook.
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Compare keys, before any is loaded.
+        """Compare keys before they are loaded.
 
         Raises:
             RuntimeError: If the checkpoint and the model have no key in common.
@@ -28,6 +27,5 @@ class CheckLoadedHook(Hook):
         if not any(key.removeprefix('module.') in own for key in given):
             raise RuntimeError(
                 f'the checkpoint to load has none of the {len(own)} keys of {type(model).__name__}: it has '
-                f'{list(given)[:3]}, the model {list(own)[:3]}. load_from takes a checkpoint of the whole model; that '
-                'of a backbone goes to model.backbone.init_cfg'
+                f'{list(given)[:3]}, the model {list(own)[:3]}; load a backbone by model.backbone.init_cfg'
             )

@@ -1,4 +1,4 @@
-"""Logged values stay on the device until somebody reads them."""
+"""Leave values to log on the device until they are logged."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from us3l_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class DeferredRuntimeInfoHook(RuntimeInfoHook):
-    """mmengine's ``RuntimeInfoHook``, which reads the outputs of training only where ``LoggerHook`` logs them.
+    """mmengine's ``RuntimeInfoHook``, but reads training outputs only when ``LoggerHook`` logs them.
 
-    To read a value makes the CPU wait until the GPU has computed it; mmengine's own hook reads each one at each
-    iteration. All values that wait are read in one transfer. What the log, the message hub and checkpoints hold
-    is the same. Set it by ``default_hooks = dict(runtime_info=dict(type='us3l_mm.DeferredRuntimeInfoHook'))``.
+    Reading a value makes the CPU wait for the GPU; mmengine's hook reads each value at each iteration, this one all
+    of an interval in one transfer. Log, message hub and checkpoints hold the same values. Set it by
+    ``default_hooks = dict(runtime_info=dict(type='us3l_mm.DeferredRuntimeInfoHook'))``.
     """
 
     def __init__(self) -> None:
@@ -24,14 +24,14 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         self._intervals: list[int] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Find out when the log is written."""
+        """Look up the intervals of the log."""
         super().before_train(runner)
         self._intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Keep the outputs of an iteration; hand them on where they are logged."""
+        """Keep the outputs of an iteration; pass all on to the message hub when they are logged."""
         values = {}
-        for key, value in (outputs or {}).items():  # a copy, for its owner may go on with it; without its graph
+        for key, value in (outputs or {}).items():  # copied: the model may change them later
             values[key] = value.detach().clone().squeeze() if isinstance(value, torch.Tensor) else value
         self._waiting.append(values)
         last = self.end_of_epoch(runner.train_dataloader, batch_idx) or self.is_last_train_iter(runner)
@@ -39,7 +39,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
             self._hand_on(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Hand all values on, so that a resumed run knows them."""
+        """Pass all values on, so that a resumed run has them."""
         if self._waiting:
             self._hand_on(runner)
             checkpoint['message_hub'] = runner.message_hub.state_dict()

@@ -1,4 +1,4 @@
-"""Randomness as a function of seed and epoch, so that a resumed run equals one that was not interrupted."""
+"""Seed each epoch anew, so that a resumed run equals an uninterrupted one."""
 
 import random
 
@@ -12,7 +12,7 @@ from us3l_mm.registry import FUNCTIONS, HOOKS
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Seeds Python, NumPy and torch anew at the start of each epoch, differently on each rank.
+    """Seed Python, NumPy and torch at the start of each epoch, differently on each rank.
 
     mmengine seeds once, so that a run resumed at epoch 5 repeats the augmentations of epoch 0. Use it
     with ``worker_init_fn=dict(type='us3l_mm.seed_worker')`` and ``persistent_workers=False``.

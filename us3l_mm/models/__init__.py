@@ -1,4 +1,4 @@
-"""Models of the scope us3l_mm, but for those that need mmdet: see :mod:`us3l_mm.registry`."""
+"""Models that need no mmdet; :mod:`us3l_mm.registry` knows the others."""
 
 from . import layers  # noqa: F401  the backbones below name them in conv_cfg and norm_cfg
 from .algorithms import *  # noqa: F403

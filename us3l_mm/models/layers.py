@@ -1,4 +1,4 @@
-"""The slimmable layers by name, for ``conv_cfg`` and ``norm_cfg`` of any backbone."""
+"""Register the slimmable layers, for ``conv_cfg`` and ``norm_cfg`` of any backbone."""
 
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d, SwitchableBatchNorm2d

@@ -1,4 +1,4 @@
-"""Networks of changeable width, in plain torch."""
+"""Slimmable layers and networks, in torch alone."""
 
 from .alignment import is_aligned, output_tensors, outputs_close
 from .batchnorm import SlimmableBatchNorm2d

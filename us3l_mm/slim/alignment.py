@@ -1,4 +1,4 @@
-"""Whether the narrow forms of a network are parts of the full one, channel by channel."""
+"""Check that a narrow network is the first channels of the full one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,14 +11,14 @@ from .scope import use_width
 
 
 def output_tensors(output: Any) -> list[Tensor]:
-    """Tensors of an output, however nested."""
+    """Flatten a nested output into a list of tensors."""
     if isinstance(output, Tensor):
         return [output]
     return [tensor for part in output for tensor in output_tensors(part)]
 
 
 def outputs_close(got: list[Tensor], expected: list[Tensor]) -> bool:
-    """Whether outputs are equal but for rounding in float64."""
+    """Whether outputs agree up to rounding in float64."""
     return len(got) == len(expected) and all(
         a.shape == b.shape and torch.allclose(a, b, rtol=1e-7, atol=1e-7 * b.abs().max().item())
         for a, b in zip(got, expected)
@@ -27,12 +27,12 @@ def outputs_close(got: list[Tensor], expected: list[Tensor]) -> bool:
 
 @torch.no_grad()
 def is_aligned(net: nn.Module, x: Tensor, width: float) -> bool:
-    """Whether the narrow net is the full net with the outputs of each layer zeroed past the active ones.
+    """Whether the narrow net equals the full net with the inactive outputs of every layer set to zero.
 
-    A net that concatenates or shuffles channels is not: at another width, other channels meet the same weights.
+    A net that concatenates or shuffles channels does not: at another width, other channels meet the same weights.
 
     Args:
-        net (nn.Module): Slimmable network in float64, of which nothing random is active.
+        net (nn.Module): Slimmable network in float64, without randomness such as active dropout.
         x (Tensor): Input.
         width (float): Width multiplier, below 1.
     """

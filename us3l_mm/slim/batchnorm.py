@@ -21,9 +21,9 @@ def _several_processes() -> bool:
 
 
 def _synchronised(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """Normalise (N, C, ...) by the batch of all processes, whose N may differ; one collective each way.
+    """Normalise (N, C, ...) by the batch of all processes, whose N may differ, with one all-reduce each way.
 
-    ``torch.nn.SyncBatchNorm`` has no sliced parameters, runs on GPUs only, and gathers, which grows with their number.
+    ``torch.nn.SyncBatchNorm`` cannot slice parameters, needs GPUs, and gathers, which costs more with each process.
     """
     with torch.autocast(x.device.type, enabled=False):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -44,22 +44,25 @@ def _synchronised(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: fl
 class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
     """:class:`torch.nn.BatchNorm2d` with sliced affine parameters and statistics per width.
 
-    Training always normalises by the batch and keeps no running statistics. Evaluation uses statistics
-    that :func:`us3l_mm.slim.calibrate_bn` has measured at the very width, or that came with a checkpoint.
-    Width 1.0 keeps them in the usual ``running_mean`` and ``running_var``, so that checkpoints of plain
-    networks fit both ways; another width w adds ``running_mean_<w>`` and ``running_var_<w>``.
+    Training normalises by the batch and keeps no running statistics. Evaluation needs statistics of exactly that
+    width, measured by :func:`us3l_mm.slim.calibrate_bn` or loaded from a checkpoint. Width 1.0 keeps them in
+    ``running_mean`` and ``running_var``, as stock checkpoints do; a width w adds ``running_mean_<w>`` and
+    ``running_var_<w>``.
 
     Args:
-        sync (bool): Whether training normalises by the batch of all processes, as one process would that had all of
-            it. Calibration stays that of the process that makes it. Defaults to False.
+        sync (bool): Whether training normalises by the joint batch of all processes. Calibration uses the batches
+            of its own process only. Defaults to False.
         *args: As for :class:`torch.nn.BatchNorm2d`; ``momentum`` has no effect.
         **kwargs: As for :class:`torch.nn.BatchNorm2d`.
 
     Attributes:
-        calibrated (set[str]): Keys of the widths whose statistics describe the present weights.
+        calibrated (set[str]): Keys of the widths whose statistics fit the current weights.
     """
 
     lowered = False
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
 
     def __init__(self, *args, sync: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -68,13 +71,13 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         self.sync = sync
         self.calibrated: set[str] = set()
         self.update_rate: float | None = None  # set while calibrate_bn runs
-        self.measured: set[str] = set()  # widths that it has seen so far
+        self.measured: set[str] = set()  # keys of the widths that it has measured so far
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W) or (N, C), C at most ``num_features``."""
         channels = x.size(1)
         check_input(self, channels, self.num_features)
-        mean = var = None
+        mean = var = weight = bias = None
         if not self.training:
             mean, var = self.statistics()
         elif self.update_rate is not None:
@@ -82,42 +85,38 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             self.measured.add(self.statistics_key)
         elif self.calibrated and torch.is_grad_enabled():
             self.forget()  # training changes the weights that the statistics describe
-        weight, bias = self.sliced('weight', channels), self.sliced('bias', channels)
+        if self.affine:
+            weight, bias = self.sliced('weight', channels), self.sliced('bias', channels)
         if self.sync and self.training and mean is None and not x.is_meta and _several_processes():
             return _synchronised(x, weight, bias, self.eps)
         return F.batch_norm(x, mean, var, weight, bias, self.training, self.update_rate or 0.0, self.eps)
 
     def statistics(self, width: Width | None = None) -> tuple[Tensor, Tensor]:
-        """Calibrated mean and variance at a width, that now in force by default, each of shape (c(width),).
+        """Calibrated mean and variance of a width, by default the current one, each of shape (c(width),).
 
         Raises:
-            RuntimeError: If that width was not calibrated; the message names the command that does it.
+            RuntimeError: If that width is not calibrated.
         """
         key = self.statistics_key if width is None else width_key(width)
         if key not in self.calibrated:
             have = ', '.join(sorted(width_label(parse_key(known)) for known in self.calibrated)) or 'none'
             label = width_label(parse_key(key))
             raise RuntimeError(
-                f'BatchNorm has no statistics for width {label} (calibrated: {have}). Measure them with '
-                f'`python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {label}` or us3l_mm.slim.calibrate_bn'
+                f'BatchNorm has no statistics for width {label} (calibrated: {have}). Measure them by '
+                f'`python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {label}`'
             )
         return self._buffers_of(key)
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.BatchNorm2d:
-        """Plain batch norm of ``in_channels``; see :meth:`SlimmableLayer.dense`."""
+        """Build the dense batch norm of ``in_channels`` channels; see :meth:`SlimmableLayer.dense`."""
         if with_statistics:
             mean, var = self.statistics()
         else:
             mean, var = self.running_mean.new_zeros(in_channels), self.running_var.new_ones(in_channels)
-        return take_tensors(
-            nn.BatchNorm2d(in_channels, self.eps, self.momentum, self.affine, device='meta'),
-            self,
-            weight=self.weight[:in_channels] if self.affine else None,
-            bias=self.bias[:in_channels] if self.affine else None,
-            running_mean=mean,
-            running_var=var,
-            num_batches_tracked=self.num_batches_tracked,
-        )
+        plain = nn.BatchNorm2d(in_channels, self.eps, self.momentum, self.affine, device='meta')
+        own = {name: whole[:in_channels] for name, whole in self._parameters.items() if whole is not None}
+        own |= dict(running_mean=mean, running_var=var, num_batches_tracked=self.num_batches_tracked)
+        return take_tensors(plain, self, **own)
 
     def forget(self, width: Width | None = None) -> None:
         """Drop the statistics of one width, or of all of them."""
@@ -133,19 +132,21 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
                 self._buffers.pop(_VAR + key, None)
         self.calibrated -= keys
 
-    def _buffers_of(self, key: str, channels: int | None = None) -> tuple[Tensor, Tensor]:
-        """Buffers of a width; made if they are missing and ``channels`` is given."""
+    def _buffers_of(self, key: str, channels: int = 0) -> tuple[Tensor, Tensor]:
+        """Mean and variance of a width; new buffers of ``channels`` values if there are none."""
         if key == _FULL:
             return self.running_mean, self.running_var
-        if _MEAN + key not in self._buffers:
-            self.register_buffer(_MEAN + key, self.running_mean.new_zeros(channels))
-            self.register_buffer(_VAR + key, self.running_var.new_ones(channels))
-        return self._buffers[_MEAN + key], self._buffers[_VAR + key]
+        mean, var = self._buffers.get(_MEAN + key), self._buffers.get(_VAR + key)
+        if mean is None or var is None:
+            mean, var = self.running_mean.new_zeros(channels), self.running_var.new_ones(channels)
+            self.register_buffer(_MEAN + key, mean)
+            self.register_buffer(_VAR + key, var)
+        return mean, var
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         own = {key[len(prefix) :]: tensor for key, tensor in state_dict.items() if key.startswith(prefix)}
         if own:
-            self.forget()  # whatever was measured belongs to other weights
+            self.forget()  # measured statistics belong to the old weights
         given = {name: tensor for name, tensor in own.items() if name.startswith((_MEAN, _VAR))}
         for key in {name.removeprefix(_MEAN).removeprefix(_VAR) for name in given}:
             pair = [_MEAN + key, _VAR + key]
@@ -155,7 +156,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             if given.keys() >= set(pair):  # one alone: torch reports the other as missing
                 self.calibrated.add(key)
         super()._load_from_state_dict(state_dict, prefix, *args)
-        # Real statistics are never exactly the initial zeros and ones; num_batches_tracked can't tell,
-        # since older checkpoints don't have it.
+        # Real statistics are never exactly the initial zeros and ones; num_batches_tracked can't tell:
+        # older checkpoints lack it.
         if own and not self.running_mean.is_meta and (self.running_mean.any() or (self.running_var != 1).any()):
             self.calibrated.add(_FULL)

@@ -1,4 +1,4 @@
-"""Batch-normalisation statistics of every width, after training."""
+"""Measure batch-norm statistics of each width after training."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from .width import Width, check_width, width_key
 
 @contextmanager
 def batch_statistics(module: nn.Module) -> Iterator[None]:
-    """Normalise by the batch in slimmable batch norms, with everything else in evaluation mode, in a block."""
+    """Put slimmable batch norms into training mode and everything else into evaluation mode, for a block."""
     modes = {layer: layer.training for layer in module.modules()}
     try:
         for layer in modes:
@@ -41,8 +41,8 @@ def calibrate_bn(module: nn.Module, widths: Sequence[Width], batches: Iterable[T
         int: Number of batches seen.
 
     Raises:
-        ValueError: If there is no slimmable batch norm, no width, no batch or a batch of one image. Nothing
-            is kept of a calibration that stopped halfway.
+        ValueError: If there is no slimmable batch norm, no width, no batch or a batch of one image.
+            After any error these widths are not calibrated.
 
     Source: Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019.
     """
@@ -50,8 +50,8 @@ def calibrate_bn(module: nn.Module, widths: Sequence[Width], batches: Iterable[T
     norms = [layer for layer in module.modules() if isinstance(layer, SlimmableBatchNorm2d)]
     if not norms or not widths:
         raise ValueError(
-            f'nothing to calibrate: {len(norms)} slimmable batch norms and widths {widths}; nets without batch norm '
-            'and those with switchable batch norm are used as they are'
+            f'nothing to calibrate: got {len(norms)} slimmable batch norms and widths {widths}; networks without '
+            'slimmable batch norm need no calibration'
         )
     for norm in norms:
         norm.measured.clear()
@@ -61,7 +61,7 @@ def calibrate_bn(module: nn.Module, widths: Sequence[Width], batches: Iterable[T
         with batch_statistics(module):
             count = _measure(module, norms, widths, batches)
         for norm in norms:
-            norm.calibrated |= norm.measured  # a norm that no batch has reached stays uncalibrated
+            norm.calibrated |= norm.measured  # a norm that no batch has reached stays without statistics
     except BaseException:
         for norm in norms:
             for width in widths:

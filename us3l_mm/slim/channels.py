@@ -1,4 +1,4 @@
-"""The one rule that turns a width into a number of channels."""
+"""The rule that turns a width into a number of channels."""
 
 import math
 
@@ -18,8 +18,8 @@ def slim_channels(channels: int, width: float, ratio: int = 1, rounding: str = '
     """Number of channels that a layer of ``channels`` channels uses at ``width``.
 
     ``ratio * round(channels * width / ratio)``, where ``round`` gives a multiple of 8 (MobileNetV2's
-    rounding) or the whole number below (S-Net's ``int``). Two bounds keep nets of few or odd channels
-    usable: width 1.0 is always all of them, and no width uses none or more than there are.
+    rounding) or the whole number below (S-Net's ``int``). Width 1.0 always uses all channels, every other
+    width at least one.
 
     Args:
         channels (int): Channels at width 1.0.
@@ -32,8 +32,7 @@ def slim_channels(channels: int, width: float, ratio: int = 1, rounding: str = '
 
     Raises:
         TypeError: If ``width`` is not a number.
-        ValueError: If ``width`` is outside (0, 1], ``channels`` is no multiple of ``ratio``, or ``rounding``
-            is not one of those named.
+        ValueError: If ``width`` is outside (0, 1], ``channels`` is no multiple of ``ratio``, or ``rounding`` unknown.
 
     Source: Sandler et al., "MobileNetV2", CVPR 2018; Yu et al., "Slimmable Neural Networks", ICLR 2019.
     """
@@ -46,7 +45,7 @@ def slim_channels(channels: int, width: float, ratio: int = 1, rounding: str = '
 
 
 def active_channels(channels: int, width: float, ratio: int = 1, rounding: str = 'divisible') -> int:
-    """:func:`slim_channels` without its checks, for layers, which run it in every forward pass."""
+    """:func:`slim_channels` without its checks, which are too slow for every forward pass."""
     if width == 1.0:
         return channels
     return min(channels, ratio * _ROUNDINGS[rounding](channels * width / ratio))

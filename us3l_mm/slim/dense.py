@@ -1,10 +1,11 @@
-"""From a slimmable network to the plain narrow network it is at one width."""
+"""Convert a slimmable network to the dense network of one width."""
 
 import copy
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from .layers import SlimmableLayer
 from .scope import switch_width, trace_channels
 from .width import Width
 
@@ -12,9 +13,9 @@ from .width import Width
 def dense_layers(
     module: nn.Module, width: Width, channels: Mapping[str, int], with_statistics: bool = True
 ) -> dict[int, nn.Module]:
-    """Plain layer that each slimmable one of ``module`` is at ``width``, by the ``id`` of the slimmable layer.
+    """Build the dense layer of each slimmable one at ``width``, keyed by the ``id`` of the slimmable one.
 
-    It is a memo for :func:`copy.deepcopy`, whose copies then hold the plain layers.
+    As the memo of :func:`copy.deepcopy` they take the place of the slimmable layers in the copy.
 
     Args:
         module (nn.Module): Slimmable network.
@@ -23,8 +24,8 @@ def dense_layers(
         with_statistics (bool): See :func:`to_dense`.
     """
     with switch_width(module, width):
-        layers = [(module.get_submodule(name), in_channels) for name, in_channels in channels.items()]
-        return {id(layer): layer.dense(in_channels, with_statistics) for layer, in_channels in layers}
+        layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, SlimmableLayer)}
+        return {id(layers[name]): layers[name].dense(count, with_statistics) for name, count in channels.items()}
 
 
 def to_dense(
@@ -34,7 +35,7 @@ def to_dense(
     with_statistics: bool = True,
     channels: Mapping[str, int] | None = None,
 ) -> nn.Module:
-    """Copy of ``module`` in which every slimmable layer is the plain layer it is at ``width``.
+    """Copy ``module`` with every slimmable layer replaced by its dense form at ``width``.
 
     Args:
         module (nn.Module): Slimmable network.
@@ -42,14 +43,14 @@ def to_dense(
         example_input (Tensor, optional): See :func:`trace_channels`.
         with_statistics (bool): Whether batch norms take the calibrated statistics of that width. False
             leaves them at their initial zeros and ones.
-        channels (Mapping[str, int], optional): What :func:`trace_channels` returned before for this width.
+        channels (Mapping[str, int], optional): Result of :func:`trace_channels` for this width, if known.
 
     Returns:
-        nn.Module: Network without slimmable layers, of its own memory; gives the same outputs.
+        nn.Module: Dense network with the same outputs; shares no memory with ``module``.
 
     Raises:
         RuntimeError: If ``with_statistics`` and the width is not calibrated.
-        ValueError: If the input channels of a layer cannot be told, see :func:`trace_channels`.
+        ValueError: If the input channels of a layer are unclear, see :func:`trace_channels`.
     """
     if channels is None:
         channels, _ = trace_channels(module, width, example_input)

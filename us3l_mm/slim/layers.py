@@ -1,7 +1,7 @@
 """Layers that run with the first channels of their weights.
 
-Shapes: N images, C channels, H x W pixels. A layer reads its input channels off its input, so that only
-the number of outputs depends on the width, and a backbone needs no code to be slimmable.
+Shapes: N images, C channels, H x W pixels. A layer takes its number of inputs from the input itself; only its
+outputs depend on the width, so a backbone needs no code of its own to be slimmable.
 """
 
 import torch
@@ -12,13 +12,13 @@ from .channels import active_channels, slim_channels
 from .plain_layers import PrefixConv2d, PrefixLinear, take_tensors
 
 
-class SlimmableLayer:
-    """Mark of a layer that :func:`us3l_mm.slim.use_width` switches.
+class SlimmableLayer(nn.Module):
+    """Base class of the layers that :func:`us3l_mm.slim.use_width` switches.
 
     Attributes:
-        width (float): Width multiplier now in force.
-        statistics_key (str): Name of the width of the whole network, by which batch norm keeps its statistics.
-        shared (dict, optional): Sliced parameters that all calls of one scope share; see ``switch_layers``.
+        width (float): Current width multiplier.
+        statistics_key (str): Key of the width of the whole network, by which batch norm keeps its statistics.
+        shared (dict, optional): Sliced parameters that all calls in one scope share; see ``switch_layers``.
         channel_axis (int): Axis of the input that holds its channels.
         lowered (bool): Whether autocast runs the layer in a lower precision.
     """
@@ -29,16 +29,13 @@ class SlimmableLayer:
     channel_axis: int = 1
     lowered: bool = True
 
-    def sliced(self, name: str, *sizes: int) -> Tensor | None:
-        """The first ``sizes`` entries of a parameter along its first axes; None if the layer has no such parameter.
+    def sliced(self, name: str, *sizes: int) -> Tensor:
+        """The first ``sizes`` entries of a parameter along its first axes.
 
-        Where calls share them, each is sliced once, so that one backward fills a gradient of full size. Weights
-        then are dense copies: a convolution lays a strided weight out anew at each call. Under autocast they are
-        of its type: it keeps only whole parameters from one call to the next.
+        A sharing scope slices each parameter once, so that its full gradient is filled once. Weights become
+        contiguous there, or a convolution would copy them at each call.
         """
         whole = getattr(self, name)
-        if whole is None:
-            return None
         sizes = tuple(map(min, sizes, whole.shape))  # a grouped convolution has fewer inputs than it is given
         if sizes == whole.shape[: len(sizes)]:
             return whole
@@ -49,15 +46,15 @@ class SlimmableLayer:
         if key not in self.shared:
             if len(sizes) == 1:
                 part = whole[: sizes[0]]
-            else:  # a crop by padding copies, and has one backward where slices of two axes have two
+            else:  # negative padding crops and copies with one backward; slices of two axes have two
                 missing = [size - full for size, full in zip(sizes, whole.shape)]
                 crop = [0] * 2 * (whole.dim() - len(sizes)) + [n for less in missing[::-1] for n in (0, less)]
                 part = F.pad(whole, crop)
-            self.shared[key] = part.to(dtype)
+            self.shared[key] = part.to(dtype)  # cast once here: autocast caches only leaf parameters
         return self.shared[key]
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.Module:
-        """The plain layer that this one is at ``self.width`` for an input of ``in_channels``, of its own memory.
+        """Build the dense form of this layer at ``self.width``, which shares no memory with it.
 
         Args:
             in_channels (int): Channels of the input.
@@ -65,8 +62,8 @@ class SlimmableLayer:
                 leaves them at their initial zeros and ones.
 
         Raises:
-            RuntimeError: If ``with_statistics`` and there are none of that width.
-            TypeError: If the class of the layer has no plain counterpart.
+            RuntimeError: If ``with_statistics`` and that width is not calibrated.
+            TypeError: If the class does not define its dense form.
         """
         raise TypeError(f'no plain counterpart known for {type(self).__name__}; give the class a method `dense`')
 
@@ -86,19 +83,23 @@ def check_input(layer: nn.Module, got: int, most: int) -> None:
 
 
 class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
-    """:class:`torch.nn.Conv2d` whose outputs are a prefix chosen by the width.
+    """:class:`torch.nn.Conv2d` that computes only the first ``c(width)`` outputs.
 
-    Dense convolutions use ``weight[:c(width), :C_in]``. In grouped ones the channels of a group stay and
-    the number of groups follows the input: as many as it fills, at least one; channels that fill no whole
-    group are not read. Depthwise ones are the case of one input channel a group.
+    Ungrouped convolutions use ``weight[:c(width), :C_in]``. Grouped ones keep the channels of a group and use as
+    many groups as the input fills, at least one; channels beyond the last full group are not read.
 
     Args:
         ratio (int): See :func:`slim_channels`.
         rounding (str): See :func:`slim_channels`.
-        slim_out (bool): Whether the width slices the outputs of a dense convolution. False: inputs only.
+        slim_out (bool): Whether the width slices the outputs of an ungrouped convolution. Defaults to True.
         *args: As for :class:`torch.nn.Conv2d`.
         **kwargs: As for :class:`torch.nn.Conv2d`.
     """
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: str | tuple[int, int]
+    dilation: tuple[int, int]
 
     def __init__(self, *args, ratio: int = 1, rounding: str = 'divisible', slim_out: bool = True, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -108,7 +109,7 @@ class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
         self.slim_out = slim_out
 
     def active(self, in_channels: int) -> tuple[Tensor, Tensor | None, int]:
-        """Weight, bias and number of groups now in force for an input of ``in_channels``."""
+        """Weight, bias and number of groups at the current width, for an input of ``in_channels``."""
         check_input(self, in_channels, self.in_channels)
         groups, out_channels = 1, self.out_channels
         if self.groups > 1:
@@ -116,40 +117,33 @@ class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
             out_channels = groups * (self.out_channels // self.groups)
         elif self.slim_out:
             out_channels = active_channels(self.out_channels, self.width, self.ratio, self.rounding)
-        return self.sliced('weight', out_channels, in_channels), self.sliced('bias', out_channels), groups
+        bias = None if self.bias is None else self.sliced('bias', out_channels)
+        return self.sliced('weight', out_channels, in_channels), bias, groups
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) to (N, c(width), H', W')."""
         weight, bias, groups = self.active(x.size(1))
-        x, padding = x[:, : groups * weight.size(1)], self.padding
-        if self.padding_mode != 'zeros':
-            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0
-        return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, groups)
+        x = x[:, : groups * weight.size(1)]
+        if self.padding_mode == 'zeros':
+            return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
+        x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+        return F.conv2d(x, weight, bias, self.stride, 0, self.dilation, groups)
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.Conv2d:
-        """Plain convolution, a :class:`PrefixConv2d` where channels are dropped; see :meth:`SlimmableLayer.dense`."""
+        """Build the dense convolution, a :class:`PrefixConv2d` if it drops inputs; see :meth:`SlimmableLayer.dense`."""
         weight, bias, groups = self.active(in_channels)
         read = groups * weight.size(1)
-        plain = (nn.Conv2d if read == in_channels else PrefixConv2d)(
-            read,
-            weight.size(0),
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            groups,
-            bias is not None,
-            self.padding_mode,
-            device='meta',
-        )
+        shape = (read, weight.size(0), self.kernel_size, self.stride, self.padding, self.dilation)
+        kind = nn.Conv2d if read == in_channels else PrefixConv2d
+        plain = kind(*shape, groups, bias is not None, self.padding_mode, device='meta')
         return take_tensors(plain, self, weight=weight, bias=bias)
 
 
 class SlimmableLinear(SlimmableLayer, nn.Linear):
-    """:class:`torch.nn.Linear` that reads as many inputs as it is given; all outputs are kept.
+    """:class:`torch.nn.Linear` that reads as many features as its input has.
 
     Args:
-        slim_in (bool): Whether the width chooses how many of its inputs are read, the first ``c(width)``.
+        slim_in (bool): Whether at most the first ``c(width)`` inputs are read.
         slim_out (bool): Whether only the first ``c(width)`` outputs are computed.
         *args: As for :class:`torch.nn.Linear`.
         **kwargs: As for :class:`torch.nn.Linear`.
@@ -163,12 +157,13 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
         self.slim_out = slim_out
 
     def active(self, in_features: int) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias now in force for an input of ``in_features``."""
+        """Weight and bias at the current width, for an input of ``in_features``."""
         check_input(self, in_features, self.in_features)
         if self.slim_in:
             in_features = min(in_features, active_channels(self.in_features, self.width))
         out_features = active_channels(self.out_features, self.width) if self.slim_out else self.out_features
-        return self.sliced('weight', out_features, in_features), self.sliced('bias', out_features)
+        bias = None if self.bias is None else self.sliced('bias', out_features)
+        return self.sliced('weight', out_features, in_features), bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., C_in) to (..., out_features), or to (..., c(width)) with ``slim_out``."""
@@ -176,7 +171,7 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
         return F.linear(x[..., : weight.size(1)], weight, bias)
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.Linear:
-        """Plain layer, a :class:`PrefixLinear` where it reads part of its input; see :meth:`SlimmableLayer.dense`."""
+        """Build the dense layer, a :class:`PrefixLinear` if it drops inputs; see :meth:`SlimmableLayer.dense`."""
         weight, bias = self.active(in_channels)
         kind = nn.Linear if weight.size(1) == in_channels else PrefixLinear
         plain = kind(weight.size(1), weight.size(0), bias is not None, device='meta')

@@ -1,7 +1,11 @@
-"""What slimmable layers become at one width: plain layers, of their own memory."""
+"""Dense layers, to which slimmable ones are converted."""
+
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Plain = TypeVar('Plain', bound=nn.Module)
 
 
 class PrefixConv2d(nn.Conv2d):
@@ -20,8 +24,8 @@ class PrefixLinear(nn.Linear):
         return super().forward(x[..., : self.in_features])
 
 
-def take_tensors(plain: nn.Module, layer: nn.Module, **tensors: Tensor | None) -> nn.Module:
-    """Give ``plain`` copies of the tensors, and the training mode and ``requires_grad`` flags of ``layer``."""
+def take_tensors(plain: Plain, layer: nn.Module, **tensors: Tensor | None) -> Plain:
+    """Set copies of ``tensors`` on ``plain``, with the training mode and ``requires_grad`` flags of ``layer``."""
     for name, tensor in tensors.items():
         if tensor is None:
             continue

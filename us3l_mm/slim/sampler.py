@@ -1,4 +1,4 @@
-"""Which widths an iteration trains."""
+"""Draw the widths of each training iteration."""
 
 import math
 import random
@@ -8,27 +8,25 @@ from .width import check_single_width
 
 
 class WidthSampler:
-    """Draws the widths of an iteration: the sandwich rule and US3L's dynamic sampling.
+    """Draw the widths of an iteration by the sandwich rule and US3L's dynamic sampling.
 
     Training is cut into ``num_stages`` equal stages. Stage 0 trains the full width only; in stage s the
-    lowest width is ``w_max - s / (num_stages - 1) * (w_max - w_min)``. The draw depends on nothing but
+    lowest width is ``w_max - s / (num_stages - 1) * (w_max - w_min)``. The draw depends only on
     ``seed`` and the iteration, so that all ranks agree and a resumed run draws the same widths.
 
     Args:
         width_range (tuple[float, float]): Lowest and highest width.
-        num_widths (int): Widths per iteration once sub-networks are trained.
+        num_widths (int): Widths per iteration once narrow ones are trained.
         dynamic (bool): Whether the lowest width falls stage by stage; otherwise it is ``w_min`` throughout.
         num_stages (int): Stages of dynamic sampling, at least 2.
-        sandwich (bool): Whether the highest and the lowest width are always among those drawn.
+        sandwich (bool): Whether the highest and the lowest width are always drawn.
         seed (int): Seed of the draws.
-        widths (Sequence[float], optional): A fixed list, all of which every iteration trains that is not kept
-            from the narrow ones by ``dynamic`` or ``slow_start``. It takes the place of ``width_range``,
-            ``num_widths`` and ``sandwich``. Defaults to None.
+        widths (Sequence[float], optional): Fixed widths, all trained in every iteration unless ``dynamic`` or
+            ``slow_start`` leave out the narrow ones. Replaces ``width_range``, ``num_widths`` and ``sandwich``.
         slow_start (float): Fraction of training, in [0, 1), during which only the full width is trained.
             Defaults to 0.
-        width_step (float, optional): Widths between the lowest and the highest are the highest less a multiple of
-            this, so that there are few of them and ``torch.compile`` can use each graph again. Defaults to None:
-            any number between.
+        width_step (float, optional): Spacing of the widths below the highest, so that there are few of them and
+            ``torch.compile`` can reuse its graphs. Defaults to None: any width between the lowest and the highest.
 
     Raises:
         TypeError: If a width is not a number.
@@ -51,8 +49,9 @@ class WidthSampler:
         slow_start: float = 0.0,
         width_step: float | None = None,
     ) -> None:
-        self.widths = None if widths is None else sorted(map(check_single_width, widths), reverse=True)
-        if self.widths is not None:
+        self.widths: list[float] | None = None
+        if widths is not None:
+            self.widths = sorted(map(check_single_width, widths), reverse=True)
             if len(set(self.widths)) != len(widths) or not self.widths:
                 raise ValueError(f'widths must name at least one width and none twice, got {widths}')
             width_range = (self.widths[-1], self.widths[0])
@@ -75,37 +74,37 @@ class WidthSampler:
         self.slow_start = slow_start
         self.width_step = width_step
         if width_step is not None:
-            self._check_step()
+            self._check_step(width_step)
 
     @property
     def count(self) -> int | None:
-        """How many widths training can draw, over all stages; None if any number of them."""
+        """Number of different widths that training can draw; None if unlimited."""
         if self.widths is not None:
             return len(self.widths)
         if self.width_step is None:
             return None
         lowest = {self.lowest(stage, self.num_stages) for stage in range(self.num_stages)}
-        return len(lowest | {*self._between(self.width_range[0]), *self.width_range})
+        return len(lowest | {*self._between(self.width_range[0], self.width_step), *self.width_range})
 
-    def _check_step(self) -> None:
-        """Raise ValueError if there are fewer widths to draw from than are to be drawn."""
+    def _check_step(self, step: float) -> None:
+        """Raise ValueError if ``step`` leaves too few widths to draw from."""
         low, high = self.width_range
         if self.dynamic:
-            low = high - (high - low) / (self.num_stages - 1)  # of the first stage with narrow ones
-        if self.width_step <= 0 or self.widths is not None:
-            raise ValueError(f'width_step must be positive and goes without a list of widths, got {self.width_step}')
-        count = len(self._between(low)) + 2
+            low = high - (high - low) / (self.num_stages - 1)  # of the first stage that trains narrow widths
+        if step <= 0 or self.widths is not None:
+            raise ValueError(f'width_step must be positive and goes without a list of widths, got {step}')
+        count = len(self._between(low, step)) + 2
         if low < high and count < self.num_widths:
             raise ValueError(
-                f'width_step={self.width_step} leaves {count} widths from {low:g} to {high:g}, where num_widths='
+                f'width_step={step} leaves {count} widths from {low:g} to {high:g}, where num_widths='
                 f'{self.num_widths} are drawn; make it smaller'
             )
 
-    def _between(self, low: float) -> list[float]:
-        """Widths between ``low`` and the highest that ``width_step`` allows."""
+    def _between(self, low: float, step: float) -> list[float]:
+        """Widths between ``low`` and the highest: the highest less multiples of ``step``."""
         high = self.width_range[1]
-        steps = math.ceil((high - low) / self.width_step - 1e-9)
-        return [round(high - k * self.width_step, 9) for k in range(1, steps)]
+        steps = math.ceil((high - low) / step - 1e-9)
+        return [round(high - k * step, 9) for k in range(1, steps)]
 
     def lowest(self, epoch: int, max_epochs: int) -> float:
         """Lowest width trained in ``epoch`` (counted from 0) of ``max_epochs``.
@@ -125,7 +124,7 @@ class WidthSampler:
         return w_min if stage == last else w_max - stage / last * (w_max - w_min)
 
     def __call__(self, iteration: int, epoch: int, max_epochs: int) -> list[float]:
-        """Widths of an iteration, from widest to narrowest, without duplicates.
+        """Draw the widths of an iteration, the widest first, without duplicates.
 
         Args:
             iteration (int): Iteration since the start of training, from 0.
@@ -140,7 +139,8 @@ class WidthSampler:
         draw = random.Random(f'{self.seed}/{iteration}')  # a string seed is hashed the same everywhere
         widths = {high, low} if self.sandwich else set()
         if self.width_step is not None:
-            grid = self._between(low) if self.sandwich else [high, *self._between(low), low]
+            between = self._between(low, self.width_step)
+            grid = between if self.sandwich else [high, *between, low]
             widths.update(draw.sample(grid, self.num_widths - len(widths)))
         while len(widths) < self.num_widths:
             widths.add(draw.uniform(low, high))

@@ -1,4 +1,4 @@
-"""Width as a scope, and a dry run that tells what it does to a network."""
+"""Switch the width of a network in a scope, and trace the channels it then has."""
 
 import copy
 from collections import defaultdict
@@ -17,20 +17,20 @@ _RIGID_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d, nn.GroupNor
 
 
 def _is_rigid(layer: nn.Module, after_linear: bool) -> bool:
-    """Whether a plain layer takes one number of channels only, and those of a feature map."""
+    """Whether a layer that is not slimmable needs its full number of feature-map channels."""
     if isinstance(layer, _RIGID_NORMS) or type(layer).__name__ == 'LayerNorm2d':  # mmpretrain's, torchvision's
-        return not after_linear  # a projector's SyncBatchNorm, say: a linear layer keeps all outputs
+        return not after_linear  # in a projector, for example, whose linear layers keep all outputs
     if isinstance(layer, nn.PReLU):
         return layer.num_parameters > 1
-    # A convolution, also one of another library that is no subclass of torch's: it owns a kernel.
+    # A convolution owns a kernel, also one that is no subclass of torch's.
     return any(parameter.dim() >= 4 for parameter in layer.parameters(recurse=False))
 
 
 def _find_layers(module: nn.Module) -> tuple[dict[str, SlimmableLayer], list[str]]:
-    """Slimmable layers by name, and the plain ones behind the first of them that cannot follow a narrower width.
+    """Find the slimmable layers, by name, and the rigid layers defined after the first of them.
 
-    Behind means in the order of definition: plain layers in front, such as a ViT's patch embedding, see
-    all channels. Parts of a slimmable layer are its own business.
+    Layers in front of it, such as a ViT's patch embedding, see all channels. Submodules of slimmable layers are
+    not looked at.
     """
     slimmable, rigid = {}, []
     inside, after_linear = None, False
@@ -66,9 +66,9 @@ def switch_layers(
     Args:
         layers (Sequence[SlimmableLayer]): Layers to switch.
         widths (Sequence[float]): Width of each.
-        key (str, optional): Key of the width of the whole network. Defaults to that of the first layer's width.
-        share (bool): Whether all forward passes in the block share one copy of each sliced weight, which costs
-            less where there are several. Weights must not change in the block.
+        key (str, optional): Key of the width of the whole network. Defaults to that of the first layer.
+        share (bool): Whether all forward passes in the block share one copy of each sliced weight, which is
+            faster if there are several. Weights must not change in the block.
     """
     key = width_key(widths[0]) if key is None else key
     before = [(layer.width, layer.statistics_key, layer.shared) for layer in layers]
@@ -84,24 +84,19 @@ def switch_layers(
 
 @contextmanager
 def switch_width(module: nn.Module, width: Width) -> Iterator[None]:
-    """Set the widths of the layers for a block: :func:`use_width` without checking that widths of parts fit."""
+    """:func:`use_width` without the check that the widths of parts fit together."""
     named, rigid = _find_layers(module)
     if not named:
         raise ValueError(
-            f'{type(module).__name__} has no slimmable layer, so its width cannot change; build it with '
-            "conv_cfg=dict(type='us3l_mm.SlimmableConv2d'), norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d') "
-            'and without a fixed `width`'
+            f'{type(module).__name__} has no slimmable layer, so its width cannot change; build it without '
+            "`width`, with conv_cfg=dict(type='us3l_mm.SlimmableConv2d') and the norm_cfg to match"
         )
-    if isinstance(width, Mapping):
-        widths = _widths_of_layers(module, list(named), width)
-    else:
-        widths = [width] * len(named)
+    widths = _widths_of_layers(module, list(named), width) if isinstance(width, Mapping) else [width] * len(named)
     if rigid and min(widths) < 1.0:
         raise ValueError(
             f'{type(module).__name__} cannot run at width {min(widths):.6g}: {len(rigid)} of its layers take their '
             f'full number of channels only: {", ".join(rigid[:3])}{", ..." if len(rigid) > 3 else ""}. Build them with '
-            "conv_cfg=dict(type='us3l_mm.SlimmableConv2d'), norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d'), or "
-            'give use_width the slimmable part alone'
+            "conv_cfg=dict(type='us3l_mm.SlimmableConv2d'), norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d')"
         )
     key = width_key(width if len(set(widths)) > 1 else widths[0])
     with switch_layers(list(named.values()), widths, key):
@@ -112,23 +107,22 @@ def switch_width(module: nn.Module, width: Width) -> Iterator[None]:
 def use_width(module: nn.Module, width: Width) -> Iterator[nn.Module]:
     """Run the slimmable layers of ``module`` at ``width`` inside a ``with`` block.
 
-    Widths from before the block come back after it, also when it raises. Other modules keep theirs: a
-    teacher stays at 1.0 because it is another module.
+    The block restores the previous widths, also when it raises. Other modules keep theirs: a teacher stays at
+    1.0 because it is another module.
 
     Args:
         module (nn.Module): Network with slimmable layers.
-        width (Width): Width multiplier, in (0, 1]; or one for each of some parts by the
-            names of modules, such as ``{'layer1': 0.5, 'layer4': 0.8, 'layer4.0.conv1': 0.3}``, of which the
-            innermost counts and layers in none are full. Batch norm then needs statistics of these very widths.
+        width (Width): Width multiplier in (0, 1], or one for each of some parts, such as ``{'layer1': 0.5,
+            'layer4': 0.8, 'layer4.0.conv1': 0.3}``: the innermost part counts, and layers in none are full. Batch
+            norm then needs statistics of exactly these widths.
 
     Yields:
         nn.Module: ``module`` itself.
 
     Raises:
         TypeError: If ``width`` is not a number.
-        ValueError: If ``width`` is outside (0, 1], ``module`` has no slimmable layer, or ``width`` is below 1.0
-            and there are plain convolutions or norms of feature maps behind slimmable layers; if a part has no
-            slimmable layer, or the widths of parts don't fit together, as where a residual sum has two.
+        ValueError: If ``width`` is outside (0, 1], ``module`` or a part has no slimmable layer, a layer that is not
+            slimmable would get fewer channels, or widths don't fit together, as in a residual sum of two.
     """
     width = check_width(width)
     if isinstance(width, Mapping):
@@ -138,7 +132,7 @@ def use_width(module: nn.Module, width: Width) -> Iterator[nn.Module]:
 
 
 def _example_input(module: nn.Module) -> Tensor:
-    """An image with the channels of the first convolution, of 64 x 64 pixels or the network's ``img_size``."""
+    """Two images with the channels of the first convolution, 64 x 64 pixels or the network's ``img_size``."""
     layers = (layer for layer in module.modules() if isinstance(layer, (SlimmableLayer, nn.Conv2d)))
     first = next(layers, None)
     if not isinstance(first, nn.Conv2d):
@@ -146,13 +140,13 @@ def _example_input(module: nn.Module) -> Tensor:
             f'cannot guess an input for {type(module).__name__}, which does not start with a convolution; '
             'pass example_input'
         )
-    size = next((part.img_size for part in module.modules() if hasattr(part, 'img_size')), 64)
+    size: Any = next((part.img_size for part in module.modules() if hasattr(part, 'img_size')), 64)
     size = size if isinstance(size, Sequence) else (size, size)
-    return torch.empty(2, first.in_channels, *size, dtype=first.weight.dtype)  # two: batch norm refuses one value
+    return torch.empty(2, first.in_channels, *size, dtype=first.weight.dtype)  # batch norm refuses a single value
 
 
 def meta_copy(module: nn.Module) -> nn.Module:
-    """Copy that holds meta tensors in place of those of the module: it takes no memory and does no arithmetic."""
+    """Copy a module onto the meta device, where it takes no memory and does no arithmetic."""
     memo: dict[int, Tensor] = {id(b): torch.empty_like(b, device='meta') for b in module.buffers()}
     for p in module.parameters():
         memo[id(p)] = nn.Parameter(torch.empty_like(p, device='meta'), p.requires_grad)
@@ -161,10 +155,9 @@ def meta_copy(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def trace_channels(module: nn.Module, width: Width, example_input: Tensor | None = None) -> tuple[dict[str, int], Any]:
-    """Input channels that each slimmable layer sees at ``width``.
+    """Trace how many input channels each slimmable layer gets at ``width``.
 
-    Layers read their input width off their input, so only a run tells it. It is made on the meta device:
-    no arithmetic is done and nothing in ``module`` changes.
+    Only a forward pass can tell. It runs on the meta device: no arithmetic is done and ``module`` does not change.
 
     Args:
         module (nn.Module): Slimmable network.
@@ -175,8 +168,7 @@ def trace_channels(module: nn.Module, width: Width, example_input: Tensor | None
         tuple[dict[str, int], Any]: Input channels by layer name, and what the network returned (meta tensors).
 
     Raises:
-        ValueError: If the network cannot run at that width, or a layer is not reached or is run with different
-            numbers of channels.
+        ValueError: If the network cannot run at that width, or a layer gets no input or inputs of different sizes.
     """
     width = check_width(width)
     example_input = (_example_input(module) if example_input is None else example_input).to('meta')
@@ -187,8 +179,8 @@ def trace_channels(module: nn.Module, width: Width, example_input: Tensor | None
     def record(name: str, axis: int):
         return lambda _, inputs: seen[name].add(inputs[0].size(axis))
 
-    for layer in ghost.modules():
-        layer.training = True  # evaluation would ask for statistics
+    for part in ghost.modules():
+        part.training = True  # evaluation would ask for statistics
     for name, layer in layers.items():
         layer.register_forward_pre_hook(record(name, layer.channel_axis))
     with switch_width(ghost, width):
@@ -206,11 +198,9 @@ def trace_channels(module: nn.Module, width: Width, example_input: Tensor | None
 
 
 def _cannot_run(module: nn.Module, width: Width, example_input: Tensor, error: Exception) -> ValueError:
-    """Error that names the network, the width and what usually helps."""
-    if isinstance(width, Mapping):
-        hint = 'outputs that are added, as in a residual sum, need one width'
-    else:
-        hint = 'see docs/backbones.md for networks that cannot be slimmed'
+    """Error that names the network, the width and the usual fix."""
+    parts = isinstance(width, Mapping)
+    hint = 'outputs that are added, as in a residual sum, need one width' if parts else 'see docs/backbones.md'
     return ValueError(
         f'{type(module).__name__} cannot run at width {width_label(width)} on an input of '
         f'{tuple(example_input.shape)}: {error}; {hint}'

@@ -1,24 +1,24 @@
-"""Batch normalisation of its own for each width of a list."""
+"""Batch normalisation with parameters and statistics of its own at each listed width."""
 
-import copy
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from .channels import slim_channels
 from .layers import SlimmableLayer
+from .plain_layers import take_tensors
 from .width import parse_key, width_key, width_label
 
 
 class SwitchableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
     """:class:`torch.nn.BatchNorm2d` with parameters and running statistics of its own for each listed width.
 
-    Width 1.0 is the layer itself, so that checkpoints of plain networks give it its values; the others are
-    the children ``private``. Statistics are kept while training, and no calibration is needed.
+    Width 1.0 is the layer itself, so that stock checkpoints fit; the others are its children ``private``.
+    Statistics are kept in training, and no calibration is needed.
 
     Args:
         num_features (int): Channels at width 1.0.
-        widths (Sequence[float]): The list. 1.0 is always part of it.
+        widths (Sequence[float]): The list; 1.0 is always in it.
         rounding (str): Rule of the convolution before it, see :func:`slim_channels`. Defaults to ``'int'``.
         **kwargs: As for :class:`torch.nn.BatchNorm2d`.
 
@@ -42,7 +42,7 @@ class SwitchableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
 
     @property
     def statistics_key(self) -> str:
-        """Name of the width now in force, one of the list."""
+        """Key of the current width, one of the list."""
         return self.__dict__.get('_key', '1')
 
     @statistics_key.setter
@@ -51,22 +51,20 @@ class SwitchableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             have = ', '.join(width_label(parse_key(known)) for known in (*self.private, '1'))
             raise ValueError(
                 f'switchable batch norm has no width {width_label(parse_key(key))}, only {have}; add it to `widths` of '
-                'norm_cfg before training, or use SlimmableBatchNorm2d for any width'
+                'norm_cfg before training'
             )
         self.__dict__['_key'] = key
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (N, C, H, W) by the batch norm of the width."""
+        """Normalise (N, C, H, W) by the batch norm of the current width."""
         return super().forward(x) if self.statistics_key == '1' else self.private[self.statistics_key](x)
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.BatchNorm2d:
-        """Copy of the batch norm of the width; see :meth:`SlimmableLayer.dense`."""
-        if self.statistics_key == '1':
-            plain = copy.deepcopy(self)
-            del plain.private
-            plain.__class__ = nn.BatchNorm2d  # the layer itself is the plain one plus `private`
-        else:
-            plain = copy.deepcopy(self.private[self.statistics_key])
+        """Copy the batch norm of the current width; see :meth:`SlimmableLayer.dense`."""
+        own = self if self.statistics_key == '1' else self.private[self.statistics_key]
+        options = (self.eps, self.momentum, self.affine, self.track_running_stats)
+        plain = nn.BatchNorm2d(in_channels, *options, device='meta')
+        take_tensors(plain, own, **own._parameters, **own._buffers)
         if not with_statistics:
             plain.reset_running_stats()
         return plain

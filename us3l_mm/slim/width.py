@@ -1,7 +1,7 @@
-"""The width of a network: its type, its checks, and its texts.
+"""The type of a width, its checks and its text forms.
 
-A width is a number in (0, 1], the share of channels that the layers use, or one number for each of some parts of
-the network by their module names, such as ``{'layer1': 0.5, 'layer4.0.conv1': 0.3}``.
+A width is a number in (0, 1], the share of channels that the layers use, or one such number for each of
+some parts of the network, by module name: ``{'layer1': 0.5, 'layer4.0.conv1': 0.3}``.
 """
 
 import argparse
@@ -12,7 +12,7 @@ Width = float | Mapping[str, float]
 
 
 def check_single_width(width: float) -> float:
-    """Return ``width`` as a float if it is one usable width multiplier.
+    """Return ``width`` as a float, if it is a width multiplier.
 
     Raises:
         TypeError: If ``width`` is not a real number.
@@ -26,7 +26,7 @@ def check_single_width(width: float) -> float:
 
 
 def check_width(width: Width) -> float | dict[str, float]:
-    """Return ``width`` with floats in it if it is a usable width, of the network or of its parts.
+    """Return ``width`` in floats, if it is a width of a network or of its parts.
 
     Raises:
         TypeError: If a value is not a real number.
@@ -40,10 +40,10 @@ def check_width(width: Width) -> float | dict[str, float]:
 
 
 def parse_width(text: str) -> float | dict[str, float]:
-    """Read ``'0.5'`` or ``'layer1=0.5,layer4=0.8'``; the ``type`` of such options for argparse.
+    """Read ``'0.5'`` or ``'layer1=0.5,layer4=0.8'``, as ``type`` of an argparse option.
 
     Raises:
-        argparse.ArgumentTypeError: If ``text`` is neither; argparse shows the message.
+        argparse.ArgumentTypeError: If ``text`` is neither.
     """
     try:
         if '=' not in text:
@@ -77,7 +77,7 @@ def width_label(width: Width) -> str:
 
 
 def width_key(width: Width) -> str:
-    """Write a width as a part of a buffer's name, which must hold no dot: ``0_25``, ``layer1=0_5+layer4=0_8``."""
+    """Write a width without dots, for names of buffers: ``0_25``, ``layer1=0_5+layer4=0_8``."""
     if isinstance(width, Mapping):
         return '+'.join(f'{part.replace(".", "/")}={width_key(width[part])}' for part in sorted(width))
     return f'{width:.6g}'.replace('.', '_')

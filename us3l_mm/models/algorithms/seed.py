@@ -15,7 +15,7 @@ from us3l_mm.registry import MODELS
 
 @MODELS.register_module()
 class SEED(BaseSelfSupervisor):
-    """A student learns the embeddings of a frozen teacher of another size, view by view.
+    """Distil the embeddings of a frozen teacher into a student of another size, view by view.
 
     With ``SEEDLoss`` in the head it is SEED, with ``CosineSimilarityLoss`` and a predictor SEED-MSE. The
     student has one width, set by ``backbone.width``.
@@ -24,11 +24,9 @@ class SEED(BaseSelfSupervisor):
         backbone (dict): Backbone of the student.
         neck (dict): Projector of the student, to the dimension of the teacher's or of the predictor.
         head (dict): ``LatentPredictHead`` with the loss and the predictor.
-        teacher (dict): ``backbone`` and ``neck`` of the teacher, and ``checkpoint``: a pretrained model that
-            holds exactly these under the same names, with batch-norm statistics.
-        pretrained (str, optional): As for ``BaseSelfSupervisor``.
-        data_preprocessor (dict, optional): As for ``BaseSelfSupervisor``.
-        init_cfg (dict, optional): As for ``BaseSelfSupervisor``.
+        teacher (dict): ``backbone`` and ``neck`` of the teacher, and the ``checkpoint`` of a model that has both
+            under these names, calibrated.
+        pretrained, data_preprocessor, init_cfg: As for ``BaseSelfSupervisor``.
 
     Raises:
         ValueError: If ``teacher`` lacks an entry.
@@ -61,7 +59,7 @@ class SEED(BaseSelfSupervisor):
         """Initialise the student and load the teacher.
 
         Raises:
-            RuntimeError: If the checkpoint is not one of exactly this backbone and neck.
+            RuntimeError: If the checkpoint does not fit exactly.
         """
         super().init_weights()
         checkpoint = CheckpointLoader.load_checkpoint(self.teacher_checkpoint, map_location='cpu')

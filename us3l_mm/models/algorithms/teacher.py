@@ -11,7 +11,7 @@ class MomentumTeacher(nn.Module):
     """Exponential moving average of an online backbone and neck, without gradient.
 
     Only parameters are averaged. Unlike mmengine's ``ExponentialMovingAverage`` it keeps no step counter,
-    whose reading would stall a GPU at every iteration, and updates all parameters in one call.
+    which would make the CPU wait for the GPU at every iteration, and updates all parameters in one call.
 
     Args:
         backbone (nn.Module): Online backbone; copied.
@@ -40,7 +40,7 @@ class MomentumTeacher(nn.Module):
         self.requires_grad_(False)
 
     def momentum_at(self, progress: float) -> float:
-        """Momentum at a fraction ``progress`` of training: half a cosine from the first to the last.
+        """Momentum at a fraction ``progress`` of training: half a cosine from ``momentum`` to ``momentum_end``.
 
         Source: Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020; MoCo v3, ICCV 2021.
         """
@@ -48,9 +48,9 @@ class MomentumTeacher(nn.Module):
 
     @torch.no_grad()
     def update(self, backbone: nn.Module, neck: nn.Module, momentum: float | None = None) -> None:
-        """Move towards the online networks, by the first momentum if none is given; ``momentum=0`` copies them."""
+        """Move towards the online networks, by default with ``self.momentum``; ``momentum=0`` copies them."""
         momentum = self.momentum if momentum is None else momentum
-        online = [*backbone.parameters(), *neck.parameters()]
+        online: list[Tensor] = [*backbone.parameters(), *neck.parameters()]
         torch._foreach_lerp_(list(self.parameters()), online, 1 - momentum)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class MomentumTeacher(nn.Module):
         return self.neck(self.backbone(x))[0]
 
     def target(self, x: Tensor) -> Tensor:
-        """Embedding of images as a target of losses, without gradient."""
-        with torch.inference_mode():  # outside what may be compiled
+        """Embed images (N, 3, H, W) as the target of a loss, without gradient."""
+        with torch.inference_mode():  # outside the compiled forward
             embedding = self(x)
-        return embedding.clone()  # losses keep it, which inference mode refuses; CUDA graphs would write over it
+        return embedding.clone()  # autograd refuses inference tensors, and CUDA graphs overwrite theirs

@@ -28,7 +28,7 @@ def feature_std(embedding: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class US3L(MultiWidthTraining, BaseSelfSupervisor):
-    """One set of weights for all widths, pretrained without labels.
+    """Pretrain one set of weights for all widths, without labels.
 
     Each iteration draws widths. The widest takes the base loss, the others the distillation loss, each
     against the embedding of the other view. Without a distillation loss all widths take the base loss.
@@ -39,13 +39,12 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         head (dict): Base loss and its predictor: mmpretrain's ``LatentPredictHead``; with the predictor
             ``torch.nn.Identity`` for a loss without one.
         distill_loss (dict, optional): Loss of the narrower widths. Defaults to None.
-        distill_predictor (dict, optional): Auxiliary distillation head. Defaults to None: the distillation
-            loss is taken behind the base predictor.
+        distill_predictor (dict, optional): Auxiliary distillation head. Defaults to None: the base predictor.
         sampler (dict, optional): Arguments of :class:`us3l_mm.slim.WidthSampler`, or of another ``type``.
-        base_target (str): Where the target of the widest network comes from: ``'momentum'`` (the teacher)
-            or ``'online'`` (its own embedding, without gradient).
-        sub_target (str): The same for the others, where ``'online'`` is the embedding of the widest network
-            of this iteration; their own without a distillation loss.
+        base_target (str): Target of the widest network: ``'momentum'``, the embedding of the teacher, or
+            ``'online'``, its own without gradient.
+        sub_target (str): Target of the others: ``'momentum'``, or ``'online'``, the embedding of the widest network,
+            which without a distillation loss is their own.
         momentum (float): Momentum of the teacher. Defaults to 0.99.
         momentum_end (float, optional): Momentum at the end of training, reached by a cosine. Defaults to None:
             constant.
@@ -58,16 +57,14 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         update (str): ``'per_width'`` updates the weights after each width, ``'accumulate'`` once an
             iteration, on the summed gradients.
         by_epoch (bool): Whether the stages of the sampler are counted in epochs; set it as in ``train_cfg``.
-        micro_batches (int): Equal parts that the batch of each process is trained in, one after the other, with one
-            update on their mean loss. Batch norm and NCE see the images of a part only. Defaults to 1.
+        micro_batches (int): Number of equal micro batches in the batch of each process. Each update is on their
+            mean loss; batch norm and NCE see one at a time. Defaults to 1.
         compile (dict, optional): Arguments of :func:`torch.compile` for all forward passes; needs
             ``width_step`` or ``widths`` of the sampler. Defaults to None: not compiled.
-        pretrained (str, optional): As for ``BaseSelfSupervisor``.
-        data_preprocessor (dict, optional): As for ``BaseSelfSupervisor``.
-        init_cfg (dict, optional): As for ``BaseSelfSupervisor``.
+        pretrained, data_preprocessor, init_cfg: As for ``BaseSelfSupervisor``.
 
     Raises:
-        ValueError: If an option is not one of those named.
+        ValueError: If an option is invalid.
 
     Source: Cao, Sun and Zhou, "Three Guidelines You Should Know for Universally Slimmable Self-Supervised
     Learning", CVPR 2023.
@@ -100,9 +97,9 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         for name, value in (('base_target', base_target), ('sub_target', sub_target)):
             if value not in ('momentum', 'online'):
                 raise ValueError(f"{name} must be one of ('momentum', 'online'), got {value!r}")
-        for name, value in (('distill_predictor', distill_predictor), ('same_view_weight', same_view_weight)):
-            if value and distill_loss is None:
-                raise ValueError(f'{name} needs a distill_loss: without one no width uses it')
+        for option, given in (('distill_predictor', distill_predictor), ('same_view_weight', same_view_weight)):
+            if given and distill_loss is None:
+                raise ValueError(f'{option} needs a distill_loss: without one no width uses it')
         if not 0 <= same_view_weight <= 1:
             raise ValueError(f'same_view_weight must be in [0, 1], got {same_view_weight}')
         self.set_training(sampler, group_reg, update, by_epoch, micro_batches, compile)
@@ -112,7 +109,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         self.sub_target = sub_target
         self.same_view_weight = same_view_weight
         self.width_power = width_power
-        self.teacher = None
+        self.teacher: MomentumTeacher | None = None
         if 'momentum' in (base_target, sub_target):
             self.teacher = MomentumTeacher(self.backbone, self.neck, momentum, momentum_end)
             if compile is not None:
@@ -125,7 +122,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
             self.teacher.update(self.backbone, self.neck, momentum=0)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        """A checkpoint without a teacher, such as one of another method, starts it as a copy of the online nets."""
+        """Start the teacher as a copy of the online nets, if the checkpoint has none."""
         if self.teacher is not None and not any(key.startswith(f'{prefix}teacher.') for key in state_dict):
             for key in [key for key in state_dict if key.startswith((f'{prefix}backbone.', f'{prefix}neck.'))]:
                 state_dict[f'{prefix}teacher.{key.removeprefix(prefix)}'] = state_dict[key]
@@ -139,7 +136,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         distill: bool = False,
         weight: float = 1.0,
     ) -> dict[str, Any]:
-        """Loss at the width now in force.
+        """Loss at the current width.
 
         Args:
             inputs (list[Tensor]): Two views of shape (N, 3, H, W).
@@ -162,17 +159,18 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         return dict(loss=weight * sum(losses) / 2, outputs=[z.detach() for z in embeddings])
 
     def _view_losses(self, embeddings: list[Tensor], targets: list[Tensor], distill: bool) -> list[Tensor]:
-        """Loss of the embedding of view 1, 2, 1, 2, ... with each target, each (N, D)."""
-        if not distill and not isinstance(self.head, LatentPredictHead):
+        """Loss of each target with the embedding of view 1, 2, 1, 2, ... in turn, all (N, D)."""
+        loss = self.distill_loss if distill else None
+        predictor = self.distill_predictor if distill else None
+        if loss is None and not isinstance(self.head, LatentPredictHead):
             return [self.head.loss(z, target) for z, target in zip(embeddings, targets)]
-        auxiliary = distill and self.distill_predictor is not None
-        predictor = self.distill_predictor if auxiliary else self.head.predictor
+        loss = self.head.loss_module if loss is None else loss
+        predictor = self.head.predictor if predictor is None else predictor
         predictions = [predictor([z])[0] for z in embeddings]
-        loss = self.distill_loss if distill else self.head.loss_module
         return view_losses(loss, predictions * (len(targets) // len(predictions)), targets)
 
     def start_iteration(self, iteration: Iteration) -> None:
-        """Move the teacher.
+        """Check the views and move the teacher.
 
         Raises:
             ValueError: If there are not two views, or fewer than two images.
@@ -191,10 +189,10 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
             self.teacher.update(self.backbone, self.neck, self.teacher.momentum_at(iteration.progress))
 
     def loss_arguments(self, part: Part, width: float) -> dict:
-        """Targets of each view, and which loss to take."""
+        """Choose the loss and the target of each view."""
         narrower, distills = part.widest is not None, self.distill_loss is not None
         arguments = dict(distill=narrower and distills, weight=width**self.width_power)
-        if (self.sub_target if narrower else self.base_target) == 'online':
+        if (self.sub_target if narrower else self.base_target) == 'online' or self.teacher is None:
             return dict(arguments, targets=part.widest if narrower and distills else None)
         at = 1.0 if distills else width
         if at not in part.targets:
@@ -203,10 +201,10 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         return dict(arguments, targets=part.targets[at])
 
     def extra_logs(self, outputs: list[Tensor]) -> dict[str, Tensor]:
-        """Standard deviation of the features, which tells a collapse."""
+        """Log the standard deviation of the features, which falls in a collapse."""
         return dict(feature_std=feature_std(outputs[0]))
 
     def penalised(self, width: float) -> list[nn.Module]:
-        """Online networks; below width 1.0 also the prediction heads."""
+        """Penalise the online networks, below width 1.0 also the prediction heads."""
         heads = [self.head, self.distill_predictor] if width < 1 else []
         return [self.backbone, self.neck, *(part for part in heads if part is not None)]

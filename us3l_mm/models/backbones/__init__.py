@@ -1,4 +1,4 @@
-"""Slimmable backbones; those made of mmdet's are in :mod:`us3l_mm.models.backbones.stock_mmdet`."""
+"""Slimmable backbones; those derived from mmdet's are in :mod:`us3l_mm.models.backbones.stock_mmdet`."""
 
 from .base import SlimmableBackboneMixin
 from .mobilenet_v2 import SlimmableMobileNetV2, SlimmableMobileNetV2_CIFAR

@@ -1,9 +1,11 @@
-"""What every slimmable backbone has on top of the stock one."""
+"""Mixin that makes a stock backbone slimmable."""
 
 import copy
 import logging
 import re
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -15,27 +17,26 @@ _STATISTICS = re.compile(r'.*\.running_(mean|var)_.+')  # of one width, see Slim
 _INITIAL = {'running_mean': 0, 'running_var': 1}
 
 
-class SlimmableBackboneMixin:
-    """Slimmable layers by default, ``width=`` for a fixed narrow net, ``out_channels``, checked loading.
+class SlimmableBackboneMixin(nn.Module):
+    """Make a stock backbone slimmable, or dense at a fixed ``width``, and check the checkpoints that it loads.
 
-    Put it before a stock backbone. One that takes ``conv_cfg`` and ``norm_cfg`` needs nothing else; others
-    make their layers slimmable in :meth:`_adapt_layers`. Loading a checkpoint, by whatever way, raises unless
-    it fits: see :meth:`_check_state_dict`.
+    Put it before a stock backbone. One that takes ``conv_cfg`` and ``norm_cfg`` needs nothing else; others make
+    their layers slimmable in :meth:`_adapt_layers`. A checkpoint that does not fit raises however it is loaded, see
+    :meth:`_check_state_dict`.
 
     Args:
-        width (Width, optional): Builds a plain net of this width, or of these widths of its
-            parts, with no slimmable layer in it. A checkpoint of the full net is sliced as it is loaded. Defaults to
-            None: every width, chosen by :func:`us3l_mm.slim.use_width`.
-        require_statistics (bool): Whether a fixed width refuses to slice a checkpoint that has no calibrated
-            batch-norm statistics for it. False starts them at zero and one, which is right only where batch
-            norm trains.
-        **kwargs: As for the stock backbone; ``layer_defaults`` take the place of those not given or None.
+        width (Width, optional): Builds the dense net of this width, or of these widths of its parts, which slices
+            checkpoints of the full net. Defaults to None: slimmable, see :func:`us3l_mm.slim.use_width`.
+        require_statistics (bool): Whether a fixed width refuses a checkpoint that is not calibrated for it. False
+            starts the statistics anew, for training with batch norm from any checkpoint, such as torchvision's.
+        **kwargs: As for the stock backbone; ``layer_defaults`` replace those not given or None.
 
     Attributes:
         layer_defaults (dict[str, dict]): Configs of layers that make the stock backbone slimmable.
         out_channels (tuple[int, ...]): Channels of each output, at the full or the fixed width.
     """
 
+    init_weights: Callable[[], None]  # of the stock backbone
     layer_defaults: dict[str, dict] = dict(
         conv_cfg=dict(type='us3l_mm.SlimmableConv2d'),
         norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d', requires_grad=True),
@@ -51,32 +52,31 @@ class SlimmableBackboneMixin:
         foreign = {type(m).__name__ for m in self.modules() if isinstance(m, _BatchNorm) and m not in own}
         if foreign:
             raise ValueError(
-                f"norm_cfg must be of type 'us3l_mm.SlimmableBatchNorm2d', got {norm_cfg}, which builds {foreign}. "
-                "For batch norm synchronised between GPUs: dict(type='us3l_mm.SlimmableBatchNorm2d', sync=True) or, at "
-                "a fixed width, sync_bn = 'torch' at the top level of the config"
+                f"norm_cfg must be of type 'us3l_mm.SlimmableBatchNorm2d', got {norm_cfg}, which builds {foreign}; "
+                "to synchronise GPUs add sync=True or, at a fixed width, set sync_bn = 'torch' in the config"
             )
-        self.width = None if width is None else check_width(width)
+        self.width = width = None if width is None else check_width(width)
         self.require_statistics = require_statistics
-        channels, outputs = trace_channels(self, 1.0 if width is None else self.width)
+        channels, outputs = trace_channels(self, 1.0 if width is None else width)
         self.out_channels = _channels_of(outputs)
         self._full_shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
         self._full_parameters = [name for name, _ in self.named_parameters()]
         if width is not None:
-            self._full = (meta_copy(self), channels)  # slices checkpoints; in a tuple it is no part of this net
-            narrow = to_dense(self, self.width, with_statistics=False, channels=channels)
+            self._full = (meta_copy(self), channels)  # slices checkpoints; the tuple keeps it out of the modules
+            narrow = to_dense(self, width, with_statistics=False, channels=channels)
             for name, child in narrow.named_children():
                 setattr(self, name, child)
         self._register_load_state_dict_pre_hook(self._check_state_dict)
 
     def _adapt_layers(self) -> None:
-        """Change, once the stock backbone is built, what its arguments cannot say."""
+        """Change the built stock backbone where its arguments do not suffice."""
 
     def channels_at(self, width: Width) -> tuple[int, ...]:
         """Channels of each output at a width."""
         return _channels_of(trace_channels(self, width)[1])
 
     def dense(self, width: Width, with_statistics: bool = True) -> 'SlimmableBackboneMixin':
-        """Convert to the plain network of one width, of its own memory.
+        """Convert to the dense network of one width, which shares no memory.
 
         Args:
             width (Width): Width multiplier, in (0, 1], or those of parts.
@@ -91,7 +91,7 @@ class SlimmableBackboneMixin:
                 raise ValueError(f'the net is built at width {width_label(self.width)}, got {width_label(width)}')
             return copy.deepcopy(self)
         channels, outputs = trace_channels(self, width)
-        plain = self._densify(self, check_width(width), channels, with_statistics)
+        plain: Any = self._densify(self, check_width(width), channels, with_statistics)
         plain.width, plain.out_channels = check_width(width), _channels_of(outputs)
         return plain
 
@@ -107,12 +107,12 @@ class SlimmableBackboneMixin:
             return to_dense(net, width, with_statistics=False, channels=channels)
 
     def train(self, mode: bool = True) -> 'SlimmableBackboneMixin':
-        """Set the mode as the stock backbone does, and return it, which mmpretrain's ResNet forgets."""
+        """Set the mode as the stock backbone does; return the net, which mmpretrain's ResNet does not."""
         super().train(mode)
         return self
 
     def _check_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) -> None:
-        """Slice ``state_dict`` in place to this net, or raise if it was made by another one.
+        """Slice ``state_dict`` to this net, in place, or raise if it does not fit.
 
         Raises:
             RuntimeError: If the checkpoint misses parameters, has layers that this net lacks or tensors of
@@ -120,7 +120,7 @@ class SlimmableBackboneMixin:
         """
         given = {key[len(prefix) :]: tensor for key, tensor in state_dict.items() if key.startswith(prefix)}
         if prefix and not given:
-            return  # a checkpoint of something else's heads: the loader reports what is missing
+            return  # nothing for this net: the loader reports what is missing
         shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
         full, known = self._full_shapes, {*self._full_shapes, *shapes}
         sliced = [name for name, tensor in given.items() if name in shapes and tuple(tensor.shape) != shapes[name]]
@@ -141,7 +141,7 @@ class SlimmableBackboneMixin:
                 f'{len(lacking)} parameters missing {lacking[:3]}, {len(foreign)} layers unknown {foreign[:3]}, '
                 f'{len(misfit)} of another shape '
                 f'{[f"{name}: got {tuple(given[name].shape)}, needs {shapes[name]}" for name in misfit[:3]]}. '
-                'Check the depth, the width and, for a whole model, the `prefix` of the checkpoint.'
+                'Check the depth, the width and the `prefix` of the checkpoint.'
             )
         if self.width is None:
             return
@@ -149,13 +149,12 @@ class SlimmableBackboneMixin:
         for name in ours:
             del state_dict[prefix + name]
         unexpected = len(given) - len(ours)
-        ours = self._slice(ours) if is_full else self._with_statistics(ours)
+        ours = self._slice(ours, self.width) if is_full else self._with_statistics(ours, self.width)
         state_dict.update({prefix + name: tensor for name, tensor in ours.items()})
-        self._log_loaded(len(shapes.keys() & given.keys()), len(shapes), unexpected, sliced)
+        self._log_loaded(width_label(self.width), len(shapes.keys() & given.keys()), len(shapes), unexpected, sliced)
 
-    def _log_loaded(self, loaded: int, count: int, unexpected: int, sliced: list[str]) -> None:
-        """Say how much of a checkpoint was taken, and what was sliced."""
-        width = width_label(self.width)
+    def _log_loaded(self, width: str, loaded: int, count: int, unexpected: int, sliced: list[str]) -> None:
+        """Log how much of a checkpoint was loaded, and what was sliced."""
         print_log(
             f'{type(self).__name__} at width {width}: {loaded} of {count} tensors loaded, {len(sliced)} of them '
             f'sliced; {count - loaded} missing, {unexpected} unexpected',
@@ -167,33 +166,32 @@ class SlimmableBackboneMixin:
             print_log(what + ', '.join(f'{part} ({number})' for part, number in parts.items()), 'current')
             print_log(what + ', '.join(sliced), 'current', logging.DEBUG)
 
-    def _slice(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """State of the narrow net that the full net of ``state`` contains."""
+    def _slice(self, state: dict[str, Tensor], width: Width) -> dict[str, Tensor]:
+        """Slice the state of a full net to this net."""
         full, channels = copy.deepcopy(self._full)
         full.load_state_dict(state, strict=False, assign=True)
-        narrow = self._densify(full, self.width, channels)
-        own = self.state_dict()  # for what the checkpoint does not have, such as statistics to start anew
+        narrow = self._densify(full, width, channels)
+        own = self.state_dict()  # for what the checkpoint lacks, such as statistics that start anew
         return {name: own[name].clone() if t.is_meta else t for name, t in narrow.state_dict().items()}
 
-    def _with_statistics(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """State that a net of this very width has saved, with initial statistics in place of missing ones."""
+    def _with_statistics(self, state: dict[str, Tensor], width: Width) -> dict[str, Tensor]:
+        """Complete the state of a net of this width by initial statistics, where it has none."""
         state = {name: tensor for name, tensor in state.items() if not _STATISTICS.match(name)}
         for name, buffer in self.named_buffers():
             initial = _INITIAL.get(name.split('.')[-1])
             if initial is None or (name in state and (state[name] != initial).any()):
                 continue
             if self.require_statistics:
-                raise self._no_statistics(self.width)
+                raise self._no_statistics(width)
             state[name] = buffer.clone()
         return state
 
     def _no_statistics(self, width: Width) -> RuntimeError:
-        width = width_label(width)
+        label = width_label(width)
         return RuntimeError(
-            f'the checkpoint has no batch-norm statistics for width {width} of {type(self).__name__}. Measure them '
-            f'with `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {width}`, CONFIG that of its pretraining; '
-            "one that was not trained to be slimmable, such as torchvision's, has none to measure: set "
-            'model.backbone.require_statistics=False, which is right where batch norm trains'
+            f'the checkpoint has no batch-norm statistics for width {label} of {type(self).__name__}. Measure them '
+            f'by `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {label}` or, to train batch norm, set '
+            'require_statistics=False'
         )
 
 

@@ -1,5 +1,7 @@
 """MobileNetV2 at any width."""
 
+from typing import Any
+
 from mmpretrain.models import MobileNetV2
 
 from us3l_mm.registry import MODELS
@@ -22,10 +24,14 @@ class SlimmableMobileNetV2(SlimmableBackboneMixin, MobileNetV2):
     Source: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
     """
 
+    arch_settings: list[list[int]]
+    conv1: Any  # mmcv's ConvModule, which holds the convolution
+    conv2: Any
+
     def _adapt_layers(self) -> None:
         for index, (expansion, *_) in enumerate(self.arch_settings, start=1):
             for block in getattr(self, f'layer{index}'):
-                block.conv[0].conv.ratio = expansion  # has no effect on the depthwise one of a block that has no other
+                block.conv[0].conv.ratio = expansion  # no effect on a depthwise one
         self.conv2.conv.slim_out = False
 
 

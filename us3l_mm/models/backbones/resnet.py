@@ -1,6 +1,7 @@
 """ResNet at any width."""
 
 from mmpretrain.models import ResNet
+from torch import nn
 
 from us3l_mm.registry import MODELS
 
@@ -21,3 +22,5 @@ class SlimmableResNet(SlimmableBackboneMixin, ResNet):
 
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
     """
+
+    layer4: nn.Module

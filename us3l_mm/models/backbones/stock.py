@@ -1,7 +1,7 @@
 """Stock backbones that need little or nothing but slimmable layers to run at any width.
 
-One file for all of them: each class only names a stock one. See :class:`SlimmableBackboneMixin` for what they
-have beside it, and projects/backbone_survey for the backbones that need no class.
+One file for all of them: each class only names a stock one. See :class:`SlimmableBackboneMixin` for what it
+adds, and projects/backbone_survey for the backbones that need no class.
 """
 
 from mmpretrain.models import MobileNetV3, RegNet, ResNetV1d, ResNeXt, SEResNet
@@ -50,9 +50,9 @@ class SlimmableRegNet(SlimmableBackboneMixin, RegNet):
 
 
 class _SqueezeExciteMixin(SlimmableBackboneMixin):
-    """Squeeze-and-excitation blocks, to which the stock backbones hand no ``conv_cfg``, follow the width too.
+    """Make squeeze-and-excitation blocks slimmable too, to which the stock backbones pass no ``conv_cfg``.
 
-    An excitation has the channels that it scales, since both come from the same number at width 1.0.
+    An excitation has as many channels as it scales, since both have the same number at width 1.0.
     """
 
     def _adapt_layers(self) -> None:

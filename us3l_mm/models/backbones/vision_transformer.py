@@ -3,6 +3,8 @@
 Shapes: N images, L tokens, C channels.
 """
 
+from typing import Any
+
 from mmpretrain.models.selfsup.mocov3 import MoCoV3ViT
 from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
@@ -14,11 +16,11 @@ from .base import SlimmableBackboneMixin
 
 
 class SlimmableQKV(SlimmableLinear):
-    """Queries, keys and values of the heads that the next layer reads, from the first ``c(width)`` inputs.
+    """Compute queries, keys and values of the active heads, from the first ``c(width)`` inputs.
 
     Args:
         num_heads (int): Heads at width 1.0.
-        *args: As for :class:`torch.nn.Linear`; the outputs are (3, heads, channels of a head) in one row.
+        *args: As for :class:`torch.nn.Linear`; outputs are (3, heads, channels of a head), flattened.
         **kwargs: As for :class:`torch.nn.Linear`.
     """
 
@@ -27,7 +29,7 @@ class SlimmableQKV(SlimmableLinear):
         self.num_heads = num_heads
 
     def active(self, in_features: int) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of the active heads: every one of which the projection reads at least a channel."""
+        """Weight and bias of the active heads, those of which the projection reads at least one channel."""
         weight, bias = super().active(in_features)
         head_dims = self.out_features // 3 // self.num_heads
         heads = -(-slim_channels(self.num_heads * head_dims, self.width) // head_dims)
@@ -63,7 +65,7 @@ class SlimmableVisionTransformer(SlimmableBackboneMixin, MoCoV3ViT):
 
     The patch embedding, the class token, the positions, the LayerNorms and the tokens between the layers
     are full at every width. Each linear layer of a block reads only the first ``c(width)`` of its inputs,
-    and heads and hidden units that the next one does not read are not computed.
+    and heads and hidden units that the next layer does not read are not computed.
 
     Args:
         arch (str | dict): ``'tiny'`` (192 channels, 3 heads), ``'small'`` (384, 12) or ``'base'`` (768, 12),
@@ -78,6 +80,7 @@ class SlimmableVisionTransformer(SlimmableBackboneMixin, MoCoV3ViT):
     Transformers", ICCV 2021 (heads of ``'small'``); Touvron et al., "DeiT", ICML 2021 (``'tiny'``).
     """
 
+    layers: Any  # mmpretrain's blocks
     layer_defaults: dict[str, dict] = {}
     arch_zoo = {
         name: dict(embed_dims=channels, num_layers=12, num_heads=heads, feedforward_channels=4 * channels)

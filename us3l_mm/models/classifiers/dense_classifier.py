@@ -1,7 +1,8 @@
-"""From a classifier of several widths to the stock one of a single width."""
+"""Convert a classifier of several widths to the stock classifier of one width."""
 
 import copy
 
+from mmengine.model import BaseModel
 from mmpretrain.models import ImageClassifier
 from torch import nn
 
@@ -9,12 +10,12 @@ from us3l_mm.models.heads import SlimmableLinearClsHead
 from us3l_mm.slim import Width, width_label
 
 
-def dense_classifier(model: nn.Module, head: nn.Module, width: Width, with_statistics: bool = True) -> ImageClassifier:
-    """Mmpretrain's classifier with the backbone of ``model`` at ``width``, its neck and a head of its own memory.
+def dense_classifier(model: BaseModel, head: nn.Module, width: Width, with_statistics: bool = True) -> ImageClassifier:
+    """Build mmpretrain's classifier with the dense backbone and the neck of ``model`` and with ``head``, all copied.
 
     Args:
-        model (nn.Module): Model with a slimmable ``backbone``, a ``neck`` and a ``data_preprocessor``.
-        head (nn.Module): Head to take, whose linear layer is cut to the features where it is slimmable.
+        model (BaseModel): Model with a slimmable ``backbone``, a ``neck`` and a ``data_preprocessor``.
+        head (nn.Module): Head to copy; a slimmable one is cut to the features.
         width (Width): Width multiplier, in (0, 1], or those of parts of the backbone.
         with_statistics (bool): Whether batch norms take the calibrated statistics of that width.
 
@@ -28,9 +29,8 @@ def dense_classifier(model: nn.Module, head: nn.Module, width: Width, with_stati
     elif getattr(head, 'in_channels', None) != backbone.out_channels[-1]:
         label = width_label(width)
         raise ValueError(
-            f'model.head was trained at full width and cannot read the backbone at width {label}. Train the model at '
-            f'that width (`tools/train.py CONFIG --width {label}`), or with a head of type '
-            "'us3l_mm.SlimmableLinearClsHead'"
+            f'model.head was trained at full width and cannot read the backbone at width {label}; train at that '
+            f"width (`tools/train.py CONFIG --width {label}`), or with 'us3l_mm.SlimmableLinearClsHead'"
         )
     neck = None if isinstance(model.neck, nn.Identity) else copy.deepcopy(model.neck)
     return ImageClassifier(

@@ -28,8 +28,8 @@ class LinearProbe(BaseModel):
     evaluation mode and needs calibrated batch-norm statistics of each width.
 
     Args:
-        backbone (dict): Slimmable backbone, with ``init_cfg`` to load it; or one of a fixed ``width``, which
-            is the only one to evaluate.
+        backbone (dict): Slimmable backbone, with ``init_cfg`` to load it; or one of a fixed ``width``, the
+            only one that can then be evaluated.
         widths (Sequence[float]): Widths to evaluate.
         head (dict): Head of one width without ``in_channels``, such as ``LinearClsHead``.
         neck (dict, optional): Pooling. Defaults to global average pooling; None for a backbone whose output has
@@ -38,7 +38,7 @@ class LinearProbe(BaseModel):
         init_cfg (dict, optional): As for :class:`mmengine.model.BaseModel`.
 
     Raises:
-        ValueError: If ``widths`` is empty or names one twice, or another than that of the backbone.
+        ValueError: If ``widths`` is empty, names one twice, or is not the fixed width of the backbone.
 
     Source: protocol of Cao et al., CVPR 2023.
     """
@@ -78,14 +78,9 @@ class LinearProbe(BaseModel):
         return outputs[-1].size(1)
 
     def dense(self, width: Width, with_statistics: bool = True) -> ImageClassifier:
-        """Convert to mmpretrain's classifier of one of the widths, of its own memory.
-
-        Args:
-            width (Width): One of ``widths``.
-            with_statistics (bool): Whether batch norms take the calibrated statistics of that width.
+        """Convert to mmpretrain's classifier of one of ``widths``; arguments as for :func:`dense_classifier`.
 
         Raises:
-            RuntimeError: If ``with_statistics`` and the width is not calibrated.
             ValueError: If there is no head for that width.
         """
         key = width_key(width)
@@ -110,7 +105,7 @@ class LinearProbe(BaseModel):
             return self.neck(self.backbone(inputs))
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = 'tensor') -> Any:
-        """Features by width, losses by width, or data samples with scores of every width.
+        """Compute features by width, losses by width, or data samples with scores of every width.
 
         Args:
             inputs (Tensor): Images of shape (N, 3, H, W).
@@ -122,14 +117,14 @@ class LinearProbe(BaseModel):
             (W, K) is set on the data samples.
 
         Raises:
-            ValueError: If ``mode`` is another word.
+            ValueError: If ``mode`` is none of these.
         """
         if mode not in ('tensor', 'loss', 'predict'):
             raise ValueError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}")
         features = {width: self._features(inputs, width) for width in self.widths}
         if mode == 'tensor':
             return features
-        heads = [(width, self.heads[width_key(width)]) for width in self.widths]
+        heads: list[tuple[float, Any]] = [(width, self.heads[width_key(width)]) for width in self.widths]
         if mode == 'loss':
             return {f'loss_w{width:g}': head.loss(features[width], data_samples)['loss'] for width, head in heads}
         scores = torch.stack([head(features[width]).softmax(dim=1) for width, head in heads], dim=1)  # (N, W, K)

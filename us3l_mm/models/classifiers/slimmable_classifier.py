@@ -33,15 +33,15 @@ class SlimmableClassifier(MultiWidthTraining, ImageClassifier):
         eval_widths (Sequence[float]): Widths that predictions are made at.
         neck (dict): Pooling. Defaults to global average pooling.
         sampler (dict, optional): Arguments of :class:`us3l_mm.slim.WidthSampler`, or of another ``type``.
-        distill (bool): Whether all but the widest network learn the softmax of the widest, by a soft cross
-            entropy, in place of the labels. Defaults to False.
+        distill (bool): Whether narrower networks learn the softmax of the widest instead of the labels. Defaults to
+            False.
         group_reg (dict, optional): As for :class:`US3L`.
         update (str): As for :class:`US3L`. Defaults to ``'accumulate'``.
         by_epoch (bool): As for :class:`US3L`.
         **kwargs: As for :class:`mmpretrain.models.ImageClassifier`.
 
     Raises:
-        ValueError: If an option is not one of those named.
+        ValueError: If an option is invalid.
 
     Source: Yu et al., "Slimmable Neural Networks", ICLR 2019; Yu and Huang, "Universally Slimmable Networks
     and Improved Training Techniques", ICCV 2019 (in-place distillation).
@@ -66,7 +66,7 @@ class SlimmableClassifier(MultiWidthTraining, ImageClassifier):
         self.set_training(sampler, group_reg, update, by_epoch)
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample], soft_target: Tensor | None = None) -> dict[str, Any]:
-        """Loss at the width now in force.
+        """Loss at the current width.
 
         Args:
             inputs (Tensor): Images of shape (N, 3, H, W).
@@ -85,24 +85,16 @@ class SlimmableClassifier(MultiWidthTraining, ImageClassifier):
         return dict(loss=loss, outputs=logits.detach().softmax(dim=1))
 
     def loss_arguments(self, part: Part, width: float) -> dict:
-        """The softmax of the widest, where it is to be learnt."""
+        """Pass the softmax of the widest width, if it is to be learnt."""
         return dict(soft_target=part.widest if self.distill else None)
 
     def dense(self, width: Width, with_statistics: bool = True) -> ImageClassifier:
-        """Convert to mmpretrain's classifier of one width, of its own memory.
-
-        Args:
-            width (Width): Width multiplier, in (0, 1], or those of parts of the backbone.
-            with_statistics (bool): Whether batch norms take the calibrated statistics of that width.
-
-        Raises:
-            RuntimeError: If ``with_statistics`` and the width is not calibrated.
-        """
+        """Convert to mmpretrain's classifier of one width; arguments as for :func:`dense_classifier`."""
         return dense_classifier(self, self.head, width, with_statistics)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[DataSample] | None = None, **kwargs) -> list[DataSample]:
-        """Data samples with ``width_scores`` of shape (W, K), one row for each of ``eval_widths``."""
+        """Predict data samples with ``width_scores`` of shape (W, K), one row for each of ``eval_widths``."""
         scores = []
         for width in self.eval_widths:
             with use_width(self.backbone, width):

@@ -9,7 +9,7 @@ from torch import Tensor
 def add_width_scores(
     data_samples: list[DataSample] | None, scores: Tensor, widths: Sequence[float]
 ) -> list[DataSample]:
-    """Set ``width_scores`` and ``widths`` on data samples, made if there are none.
+    """Set ``width_scores`` and ``widths`` on data samples, new ones if there are none.
 
     Args:
         data_samples (list[DataSample], optional): One for each image.

@@ -1,4 +1,4 @@
-"""Views of images made on the training device, a whole batch at a time."""
+"""Augment whole batches of images on the training device."""
 
 import random
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from .random_ops import augment
 
 @MODELS.register_module()
 class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
-    """Augments a batch of N images of one size as ``MultiView`` does image by image, then normalises it.
+    """Augment a batch of N images of one size as ``MultiView`` does one by one, then normalise it.
 
-    It has the options of ``MultiView`` and takes its place in the pipeline, or only the part of it behind the crop: the
-    data set gives one uint8 image each, or as many views. What is drawn depends on nothing but ``seed``, rank and
-    iteration, so that a resumed run draws the same. When not training, images are resized to the size of the views.
+    It takes the options of ``MultiView`` and replaces it in the pipeline, or the part of it after the crop: the data
+    set gives one uint8 image each, or one for each view. Draws depend only on ``seed``, rank and iteration, so that a
+    resumed run repeats them. When not training, images are resized to the size of the views.
 
     Args:
-        transforms (Sequence[Sequence[dict]]): Lists of transforms, written as for a pipeline of mmpretrain. There are
+        transforms (Sequence[Sequence[dict]]): Lists of transforms, written as for a pipeline of mmpretrain. Known are
             RandomResizedCrop, RandomFlip, RandomApply, ColorJitter, RandomGrayscale, GaussianBlur and Solarize.
         num_views (int | Sequence[int]): Views that each list makes.
         seed (int): Seed of the draws.
-        channels_last (bool): Whether views are stored in that memory format, which convolutions then keep.
+        channels_last (bool): Whether views have that memory format, which convolutions keep.
         **kwargs: As for mmpretrain's ``SelfSupDataPreprocessor``. With ``to_rgb`` images are turned from BGR to RGB
             before they are augmented; without it they must be RGB.
 
@@ -57,7 +57,7 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
             )
         self.seed = seed
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        # No image, of a size that nobody asks for: errors in options are raised here, and a crop shows its size.
+        # A batch of no images, of an unlikely size, raises errors in options now and shows the size of the views.
         nothing = torch.zeros(0, 3, 251, 257)
         sizes = {tuple(view.shape[2:]) for view in self.views([nothing] * sum(self.num_views), torch.Generator())}
         if len(sizes) > 1:
@@ -65,18 +65,19 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
         self.size = None if sizes == {nothing.shape[2:]} else sizes.pop()
 
     def views(self, images: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-        """Augmented views.
+        """Make the augmented views.
 
         Args:
-            images (Sequence[Tensor]): What each view is made of, RGB in [0, 1], (N, 3, H, W).
+            images (Sequence[Tensor]): Source of each view, RGB in [0, 1], (N, 3, H, W).
             generator (torch.Generator): Generator of the CPU.
 
         Returns:
             list[Tensor]: One (N, 3, H', W') for each view.
         """
-        images, views = iter(images), []
+        rest = iter(images)
+        views: list[Tensor] = []
         for number, transforms in zip(self.num_views, self.transforms):
-            together = torch.cat(list(islice(images, number)))
+            together = torch.cat(list(islice(rest, number)))
             views += augment(together, generator, transforms).chunk(number)
         return views
 
@@ -93,7 +94,7 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
             dict: ``inputs``, the list of views or, if not training, what came in; ``data_samples``.
 
         Raises:
-            RuntimeError: If no Runner tells the iteration.
+            RuntimeError: If it is called outside a Runner, which counts the iterations.
             ValueError: If the batch holds neither one uint8 image each nor one for each view.
         """
         images, samples = self._images(data['inputs']), self.cast_data(data.get('data_samples'))
@@ -109,17 +110,15 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
             views = [(view * 255 - self.mean) / self.std for view in views]
         return dict(inputs=[v.contiguous(memory_format=self.memory_format) for v in views], data_samples=samples)
 
-    def _images(self, inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """One batch for all views, or one for each."""
+    def _images(self, inputs: Tensor | list[Tensor]) -> list[Tensor]:
+        """Return one batch for all views, or one for each."""
         inputs = self.cast_data(inputs)
         if isinstance(inputs, Tensor):
             inputs = [inputs]
         elif inputs[0].dim() == 3:
             sizes = {tuple(image.shape) for image in inputs}
             if len(sizes) > 1:
-                raise ValueError(
-                    f'images of a batch must have one size, got {sorted(sizes)}; resize them in the pipeline'
-                )
+                raise ValueError(f'images of a batch must have one size, got {sorted(sizes)}; resize them first')
             inputs = [torch.stack(inputs)]
         wrong = [view for view in inputs if view.dtype != torch.uint8 or view.dim() != 4 or view.shape[1] != 3]
         if wrong or len(inputs) not in (1, sum(self.num_views)):
@@ -138,8 +137,6 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
     def _generator(self) -> torch.Generator:
         iteration = MessageHub.get_current_instance().get_info('iter')
         if iteration is None:
-            raise RuntimeError(
-                f"{type(self).__name__} draws by the Runner's iteration, and there is none; use a Runner"
-            )
+            raise RuntimeError(f'{type(self).__name__} draws by the iteration of training, got none; use a Runner')
         draw = random.Random(f'{self.seed}/{get_rank()}/{iteration}')  # a string seed is hashed the same everywhere
         return torch.Generator().manual_seed(draw.getrandbits(63))

@@ -4,6 +4,8 @@ N images of 3 channels (red, green, blue) and H x W pixels, floats in [0, 1]. Pa
 device of the images. torchvision's operations of the same names take one value for the whole batch.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,13 +13,13 @@ from torch import Tensor
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as torchvision and Pillow
 
 
-def resized_crop(images: Tensor, boxes: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
+def resized_crop(images: Tensor, boxes: Tensor, size: Sequence[int], antialias: bool = False) -> Tensor:
     """Cut a box out of each image and resize it bilinearly.
 
     Args:
         images (Tensor): (N, 3, H, W).
         boxes (Tensor): (N, 4), top, left, height and width in pixels.
-        size (tuple[int, int]): Height and width of the results.
+        size (Sequence[int]): Height and width of the results.
         antialias (bool): Whether shrinking averages over all pixels (as Pillow), or only over the neighbours (as
             OpenCV).
 
@@ -43,7 +45,7 @@ def _bilinear(start: Tensor, length: Tensor, inputs: int, outputs: int, antialia
     return weights / weights.sum(2, keepdim=True)
 
 
-def luma(images: Tensor, weights: tuple[float, float, float] = LUMA) -> Tensor:
+def luma(images: Tensor, weights: Sequence[float] = LUMA) -> Tensor:
     """Grey values (N, 1, H, W), a weighted sum of the channels."""
     red, green, blue = images.unbind(1)
     grey = (red * weights[0]).add_(green, alpha=weights[1]).add_(blue, alpha=weights[2])
@@ -51,10 +53,10 @@ def luma(images: Tensor, weights: tuple[float, float, float] = LUMA) -> Tensor:
 
 
 def blend_(images: Tensor, own: Tensor, grey: Tensor, mean: Tensor) -> Tensor:
-    """``own`` parts of each image, ``grey`` parts of its grey values and ``mean`` parts of their mean, in place.
+    """Blend each image with its grey values and with their mean, by the given weights, in place.
 
     With a factor f, (f, 0, 0) adjusts the brightness, (f, 1 - f, 0) the saturation and (f, 0, 1 - f) the contrast, as
-    torchvision and Pillow do. One form for the three lets each image have its own order of them.
+    torchvision and Pillow do. One form for all three lets each image have its own order.
     """
     own, grey, mean = (weights.view(-1, 1, 1, 1) for weights in (own, grey, mean))
     base = luma(images)
@@ -82,7 +84,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """Blur each image by a Gaussian of standard deviation ``sigma`` pixels, cut off at ``radius``; edges are mirrored.
 
     Raises:
-        ValueError: If an image has no ``radius`` pixels beyond its edge to mirror.
+        ValueError: If an image has too few pixels to mirror.
     """
     count, channels, *size = images.shape
     if not count:

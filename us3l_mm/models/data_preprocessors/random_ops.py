@@ -1,7 +1,7 @@
-"""Random augmentations of a batch by the names and options of mmpretrain's transforms of single images.
+"""Random augmentations of a batch, with the names and options of mmpretrain's transforms of single images.
 
-Each image draws for itself. Parameters are drawn on the CPU: they are the same on every device, and how many images an
-operation is for is known without waiting for the device. N images, floats (N, 3, H, W) in [0, 1], which are changed.
+Each image has draws of its own. They are made on the CPU: they are the same for every device, and the number of images
+that an operation changes is known without waiting. Images are floats (N, 3, H, W) in [0, 1] and changed in place.
 """
 
 import math
@@ -18,7 +18,7 @@ _, _CONTRAST, _SATURATION, _HUE = range(4)
 
 
 def augment(images: Tensor, generator: Generator, transforms: Sequence[dict]) -> Tensor:
-    """Apply a list such as a pipeline of mmpretrain, each entry's ``type`` one of ``TRANSFORMS``.
+    """Apply a list of transforms, written as for a pipeline of mmpretrain, of the types in ``TRANSFORMS``.
 
     Raises:
         ValueError: If a transform is unknown, or its options are.
@@ -42,7 +42,7 @@ def random_resized_crop(
     aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
     backend: str = 'cv2',
 ) -> Tensor:
-    """Boxes of random area and aspect ratio, resized bilinearly: without averaging as cv2, or with it as pillow."""
+    """Cut out boxes of random area and aspect ratio; resize them bilinearly, with antialiasing for pillow only."""
     size = (scale, scale) if isinstance(scale, int) else tuple(scale)
     _check_range('crop_ratio_range', crop_ratio_range, 0, 1)
     _check_range('aspect_ratio_range', aspect_ratio_range, 1e-3, 1e3)
@@ -55,7 +55,7 @@ def random_resized_crop(
 def draw_boxes(
     count: int, size: Sequence[int], generator: Generator, areas: Sequence[float], ratios: Sequence[float]
 ) -> Tensor:
-    """Boxes (``count``, 4) of top, left, height and width, distributed as mmpretrain's RandomResizedCrop draws them."""
+    """Draw boxes (``count``, 4) of top, left, height and width as mmpretrain's RandomResizedCrop does."""
     height, width = size
     area = _uniform((count, _ATTEMPTS), areas, generator) * height * width
     ratio = _uniform((count, _ATTEMPTS), [math.log(r) for r in ratios], generator).exp()
@@ -80,7 +80,7 @@ def random_flip(images: Tensor, generator: Generator, prob: float, direction: st
 
 
 def random_apply(images: Tensor, generator: Generator, transforms: Sequence[dict], prob: float = 0.5) -> Tensor:
-    """All of a list of transforms or none."""
+    """Apply all transforms of a list, or none."""
     return _on_some(images, generator, prob, lambda some: augment(some, generator, transforms))
 
 
@@ -92,10 +92,10 @@ def color_jitter(
     saturation: float | Sequence[float] = 0,
     hue: float | Sequence[float] = 0,
 ) -> Tensor:
-    """Brightness, contrast, saturation and hue by random factors in a random order."""
+    """Change brightness, contrast, saturation and hue by random factors in a random order."""
     ranges = [_factors(*option) for option in zip(_JITTERS, (brightness, contrast, saturation, hue))]
     factors, order = draw_jitter(len(images), generator, ranges)
-    # Images whose hue has its turn at the same step lie together, so that each step is for a whole slice.
+    # Sort images by the step that changes their hue, so that each step works on whole slices.
     by_turn = order.argsort(1)[:, _HUE].argsort()
     images, order, factors = images[_send(by_turn, images)], order[by_turn], factors[by_turn]
     turns = (order == _HUE).sum(0).tolist()
@@ -115,7 +115,7 @@ def color_jitter(
 
 
 def draw_jitter(count: int, generator: Generator, ranges: Sequence[Sequence[float]]) -> tuple[Tensor, Tensor]:
-    """Factors (``count``, 4) of brightness, contrast, saturation and hue, and an order of them for each image."""
+    """Draw factors (``count``, 4) of brightness, contrast, saturation and hue, and an order of them for each image."""
     factors = torch.stack([_uniform((count,), limits, generator) for limits in ranges], 1)
     return factors, torch.rand(count, len(ranges), generator=generator).argsort(1)
 
@@ -127,7 +127,7 @@ def random_grayscale(
     keep_channels: bool = True,
     channel_weights: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Tensor:
-    """Grey in all channels: by default their mean, as mmcv; torchvision has (0.299, 0.587, 0.114) of R, G, B."""
+    """Turn images grey: by default the mean of the channels, as mmcv; torchvision weights R, G, B as ``LUMA``."""
     if not keep_channels:
         raise ValueError('keep_channels must be True: the images of a batch have as many channels')
     weights = tuple(weight / sum(channel_weights) for weight in channel_weights)
@@ -184,7 +184,7 @@ def _uniform(shape: Sequence[int], limits: Sequence[float], generator: Generator
 
 
 def _send(values: Tensor, images: Tensor) -> Tensor:
-    """Values on the device of the images, without waiting for it; floats as those of the images."""
+    """Send values to the device of the images, without waiting; floats get their type."""
     values = values.to(images.dtype) if values.is_floating_point() else values
     if images.is_cuda:
         values = values.pin_memory()
@@ -192,7 +192,7 @@ def _send(values: Tensor, images: Tensor) -> Tensor:
 
 
 def _factors(name: str, value: float | Sequence[float]) -> Sequence[float]:
-    """Range of a jitter's factor: around 1, that of the hue around 0."""
+    """Range of a jitter's factor, around 1 or, for the hue, around 0."""
     centre, low, high = (0, -0.5, 0.5) if name == 'hue' else (1, 0, math.inf)
     limits = (max(low, centre - value), centre + value) if isinstance(value, (int, float)) else value
     _check_range(name, limits, low, high)

@@ -1,21 +1,21 @@
-"""What a narrow detector learns from the widest one of the same iteration.
+"""Losses by which a narrow detector imitates the widest one of the same iteration.
 
 Shapes, at one level of the pyramid: N images, C channels, A anchors a position, K classes, B numbers a box,
 H x W positions.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def feature_distance(features: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-    """Mean squared difference of features over the mean square of the target, averaged over the levels.
+    """Mean squared difference of features, divided by the mean square of the target, averaged over the levels.
 
-    The divisor makes it independent of the scale of features, which in a pyramid without norm layers keeps growing:
-    1 is what features of zeros get. Channels that a narrow neck does not have are not compared: those it has are
-    the first of the wide one.
+    The divisor removes the scale of features, which keeps growing in a pyramid without norm layers; features of
+    zeros have distance 1. A narrow neck is compared with the first channels of the wide one.
 
     Args:
         features (Sequence[Tensor]): At each level of shape (N, c, H, W), c at most C.
@@ -31,11 +31,11 @@ def feature_distance(features: Sequence[Tensor], targets: Sequence[Tensor]) -> T
     for x, target in zip(features, targets, strict=True):
         target = target[:, : x.size(1)].float()
         levels.append(F.mse_loss(x.float(), target) / target.square().mean())
-    return sum(levels) / len(levels)
+    return sum(levels[1:], start=levels[0]) / len(levels)
 
 
 def class_divergence(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-    r"""Kullback-Leibler divergence of sigmoid class outputs, over the number of objects that the target expects.
+    r"""Kullback-Leibler divergence of sigmoid class outputs, divided by the number of objects that the target expects.
 
     With :math:`p` the sigmoid of a target and :math:`q` that of an output, summed over everything:
 
@@ -54,7 +54,8 @@ def class_divergence(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> Ten
     Source: in-place distillation of Yu and Huang, "Universally Slimmable Networks and Improved Training
     Techniques", ICCV 2019, with sigmoids in place of the softmax.
     """
-    divergence = expected = 0.0
+    divergence: Any = 0.0
+    expected: Any = 0.0
     for x, target in zip(logits, targets, strict=True):
         p = target.float().sigmoid()
         divergence = divergence + F.binary_cross_entropy_with_logits(x.float(), p, reduction='sum')
@@ -66,10 +67,10 @@ def class_divergence(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> Ten
 def box_distance(
     boxes: Sequence[Tensor], targets: Sequence[Tensor], target_logits: Sequence[Tensor], num_classes: int
 ) -> Tensor:
-    """Smooth L1 distance of box outputs, each box weighted by how sure the target is of an object there.
+    """Smooth L1 distance of box outputs, weighted by the target's confidence in an object there.
 
-    The sum over the numbers of a box, averaged over boxes with the target's highest class probability as
-    weight: what a detector says of boxes in the background is of no use, and no loss ever trained it.
+    The sum over the numbers of a box, averaged over boxes with the target's highest class probability as weight:
+    box outputs in the background are never trained.
 
     Args:
         boxes (Sequence[Tensor]): At each level of shape (N, A * B, H, W).
@@ -83,7 +84,8 @@ def box_distance(
     Source: Chen et al., "Learning Efficient Object Detection Models with Knowledge Distillation", NeurIPS 2017,
     without its bound.
     """
-    distance = total = 0.0
+    distance: Any = 0.0
+    total: Any = 0.0
     for x, target, logits in zip(boxes, targets, target_logits, strict=True):
         weight = logits.float().sigmoid().unflatten(1, (-1, num_classes)).amax(dim=2)  # (N, A, H, W)
         each = F.smooth_l1_loss(x.float(), target.float(), reduction='none')

@@ -31,7 +31,7 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
     Heads are shared by all widths and stay full. A neck with ``conv_cfg=dict(type='us3l_mm.SlimmableConv2d',
     slim_out=False)`` gives features of full width, which every head reads. Without ``slim_out=False`` the neck
     gets narrow too, and the head must read fewer channels: a dense head that takes ``conv_cfg`` for all of its
-    first layers, such as RetinaHead, does it by the same type.
+    first layers, such as RetinaHead, can with the same ``conv_cfg``.
 
     Args:
         detector (str): Stock detector, such as ``'RetinaNet'``.
@@ -46,16 +46,16 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
         **kwargs: As for the stock detector.
 
     Raises:
-        ValueError: If an option is not one of those named, backbone or neck cannot run at the lowest width, the
-            heads cannot read a narrow neck or have batch norm, or there are no class outputs to distil.
+        ValueError: If an option is invalid, backbone or neck cannot run at the lowest width, the heads cannot read
+            a narrow neck or have batch norm, or there are no class outputs to distil.
 
     Source: Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019 (sandwich
     rule, in-place distillation); :mod:`us3l_mm.models.detectors.distillation` for what is imitated.
     """
 
     def __new__(cls, *args, detector: str | type | None = None, **kwargs) -> 'SlimmableDetector':
-        """Instance of a class that also derives from the stock ``detector``."""
-        if cls is SlimmableDetector:  # not so for a copy of an instance
+        """Create an instance of a class that derives from this one and the stock ``detector``."""
+        if cls is SlimmableDetector:  # an instance that is copied has its class already
             cls = type(cls.__name__, (cls, _stock_class(detector)), {'__module__': __name__})
         return super().__new__(cls)
 
@@ -71,21 +71,17 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
     ) -> None:
         super().__init__(**kwargs)
         self.distill = {name: weight for name, weight in (distill or {}).items() if weight}
+        self.slimmable_parts = ('backbone', 'neck') if self.with_neck else ('backbone',)
         self.set_training(sampler, group_reg, update, by_epoch)
         self._check_parts()
 
     @property
-    def dense_head(self) -> nn.Module | None:
-        """Head that predicts at every position: the RPN of two-stage detectors."""
+    def dense_head(self) -> Any:
+        """Head that predicts at every position, the RPN of two-stage detectors; None if there is none."""
         return getattr(self, 'rpn_head', getattr(self, 'bbox_head', None))
 
-    @property
-    def slimmable_parts(self) -> tuple[str, ...]:
-        """Backbone and neck, where there is one."""
-        return ('backbone', 'neck') if self.with_neck else ('backbone',)
-
     def loss(self, inputs: Tensor, data_samples: list, target: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Loss at the width now in force.
+        """Loss at the current width.
 
         Args:
             inputs (Tensor): Images of shape (N, 3, H, W).
@@ -106,15 +102,15 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
         return dict(loss=loss, outputs=_detached({**found, 'losses': dict(losses)}))
 
     def loss_arguments(self, part: Part, width: float) -> dict:
-        """Outputs of the widest, where they are to be imitated."""
+        """Pass the outputs of the widest width, if they are to be imitated."""
         return dict(target=part.widest if self.distill else None)
 
     def extra_logs(self, outputs: dict[str, Any]) -> dict[str, Tensor]:
-        """The single losses of the widest width."""
+        """Log each loss of the widest width."""
         return {f'{name}_widest': value for name, value in outputs['losses'].items() if name != 'loss'}
 
     def dense(self, width: Width, with_statistics: bool = True) -> BaseDetector:
-        """Convert to the stock detector of one width, of its own memory.
+        """Convert to the stock detector of one width, which shares no memory.
 
         Args:
             width (Width): Width multiplier, in (0, 1], or those of parts of :meth:`slimmable_part`, such as
@@ -143,7 +139,7 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
         return plain
 
     def _distance(self, name: str, found: dict[str, Any], target: dict[str, Any]) -> Tensor:
-        """One of :data:`DISTILL`."""
+        """Compute the distillation loss ``name``, one of :data:`DISTILL`."""
         if name == 'feature':
             return feature_distance(found['features'], target['features'])
         if name == 'cls':
@@ -152,7 +148,7 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
         return box_distance(found['head'][1], target['head'][1], target['head'][0], classes)
 
     def _check_parts(self) -> None:
-        """Raise ValueError where training would go wrong, or fail in the middle of a forward pass."""
+        """Raise ValueError if training would fail or go wrong."""
         kind, head = type(self).__bases__[1].__name__, self.dense_head
         if not self.distill.keys() <= set(DISTILL):
             raise ValueError(f'distill must give weights of {DISTILL}, got {self.distill}')
@@ -160,7 +156,7 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
             isinstance(head, BaseDenseHead) and getattr(head, 'use_sigmoid_cls', False)
         ):
             raise ValueError(
-                f'distill compares class and box outputs of dense heads with sigmoid class scores, which '
+                f'distill of cls and box needs a dense head with sigmoid class scores, which '
                 f'{type(head).__name__} of {kind} is not; give a weight to `feature` only'
             )
         part = self.slimmable_part()
@@ -181,13 +177,13 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
         if channels[0] != channels[1] and (hasattr(self, 'roi_head') or not _is_slimmable(head)):
             raise ValueError(
                 f'the heads of {kind} read {channels[0]} channels, but get {channels[1]} at width '
-                f"{self.sampler.width_range[0]:g}. Give the neck conv_cfg=dict(type='us3l_mm.SlimmableConv2d', "
-                'slim_out=False) or, if it is a one-stage detector whose bbox_head takes conv_cfg, that one the same'
+                f'{self.sampler.width_range[0]:g}; set slim_out=False in the conv_cfg of the neck, or give '
+                'a one-stage bbox_head the same conv_cfg as the neck'
             )
 
 
 class _SameLevels(nn.Module):
-    """A dense head as a network of one input, which stands for every level."""
+    """Run a dense head on one input, which stands for every level."""
 
     def __init__(self, head: nn.Module, num_levels: int) -> None:
         super().__init__()
@@ -199,7 +195,7 @@ class _SameLevels(nn.Module):
 
 
 def _stock_class(detector: str | type | None) -> type:
-    """Class of mmdet that ``detector`` names, also without the scope where that is the default."""
+    """Find the class of mmdet that ``detector`` names, with or without the scope mmdet."""
     found = detector
     if isinstance(detector, str):
         with MODELS.switch_scope_and_registry(None) as registry:
@@ -215,7 +211,7 @@ def _is_slimmable(module: nn.Module | None) -> bool:
 
 @contextmanager
 def _recorded(module: nn.Module | None) -> Iterator[list]:
-    """List that gets what ``module`` returns inside the block: a detector's loss keeps it to itself."""
+    """Record what ``module`` returns in a block, since the loss of a detector does not return it."""
     found: list = []
     handles = [] if module is None else [module.register_forward_hook(lambda _, __, output: found.extend(output))]
     try:
@@ -226,7 +222,7 @@ def _recorded(module: nn.Module | None) -> Iterator[list]:
 
 
 def _detached(node: Any) -> Any:
-    """Tensors of dicts and lists, without gradient; what is no tensor stays."""
+    """Detach the tensors in nested dicts and lists."""
     if isinstance(node, dict):
         return {name: _detached(item) for name, item in node.items()}
     if isinstance(node, (list, tuple)):
@@ -235,7 +231,7 @@ def _detached(node: Any) -> Any:
 
 
 def _of_backbone(width: Width) -> Width:
-    """Width of the backbone, or widths of its parts, where ``width`` may have parts of the detector."""
+    """Width of the backbone, or of its parts, within a width of the detector."""
     if not isinstance(width, Mapping):
         return width
     parts = {name: value for name, value in width.items() if name.split('.')[0] == 'backbone'}

@@ -23,7 +23,7 @@ class SlimmableLinearClsHead(LinearClsHead):
         self.fc = SlimmableLinear(in_channels, num_classes)
 
     def dense(self, in_channels: int) -> LinearClsHead:
-        """Convert to mmpretrain's head for features of so many channels, of its own memory."""
+        """Convert to mmpretrain's head for ``in_channels`` features, which shares no memory."""
         plain = copy.deepcopy(self, {id(self.fc): self.fc.dense(in_channels)})
         plain.__class__ = LinearClsHead
         plain.in_channels = in_channels

@@ -11,12 +11,12 @@ from us3l_mm.registry import MODELS
 class SlimmableResLayer(BaseModule):
     """``layer4`` of :class:`SlimmableResNet` at a fixed width, then one more batch norm.
 
-    It takes the place of mmdet's ``ResLayer`` and is initialised from the checkpoint of the backbone, by the
-    same rules: see :class:`SlimmableBackboneMixin`. The batch norm starts as the identity; MoCo's detectors,
-    whose features were not trained to be scaled for a head, have it.
+    It replaces mmdet's ``ResLayer`` and loads the checkpoint of the backbone by the same rules, see
+    :class:`SlimmableBackboneMixin`. The batch norm, at first the identity, is that of MoCo's detectors: their
+    features were not trained to have the scale that a head expects.
 
     Args:
-        depth (int): 50, 101 or 152; of 18 and 34 too, with heads to match.
+        depth (int): 50, 101 or 152; also 18 and 34, with heads to match.
         width (float): Width multiplier, in (0, 1].
         init_cfg (dict, optional): As for :class:`SlimmableResNet`; ``set_width`` copies that of the backbone.
         **kwargs: As for :class:`SlimmableResNet`.

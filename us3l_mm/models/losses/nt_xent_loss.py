@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
+from torch.distributed.nn import functional as collectives
 
 from us3l_mm.registry import MODELS
 
@@ -47,9 +48,8 @@ class NTXentLoss(nn.Module):
 
     Args:
         temperature (float): Temperature. Defaults to 0.5.
-        gather (bool): Whether the images of all processes are negatives, with gradients across processes
-            so that the mean gradient that DDP forms is that of the joint batch. Defaults to False: those
-            of this process only.
+        gather (bool): Whether the images of all processes are negatives. Gradients flow between processes, so that the
+            mean that DDP takes is the gradient of the joint batch. Defaults to False.
 
     Raises:
         ValueError: If ``temperature`` is not positive.
@@ -67,18 +67,19 @@ class NTXentLoss(nn.Module):
         return self.views([pred], [target])[0]
 
     def views(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
-        """Loss of each (N, D) output against the (N, D) target of the same place; one collective for all."""
+        """Loss of each (N, D) output against its (N, D) target, with one collective for all."""
         if self.gather and get_world_size() > 1:
             # Every process computes the same joint loss; the backward of this gather sums over them, and DDP's mean
             # undoes the factor.
-            rows = torch.cat(torch.distributed.nn.functional.all_gather(torch.cat([*predictions, *targets], dim=1)))
+            rows = torch.cat(collectives.all_gather(torch.cat([*predictions, *targets], dim=1)))
             rows = rows.split([tensor.size(1) for tensor in (*predictions, *targets)], dim=1)
             predictions, targets = rows[: len(predictions)], rows[len(predictions) :]
         return [nt_xent(pred, target, self.temperature) for pred, target in zip(predictions, targets, strict=True)]
 
 
 def view_losses(loss: nn.Module, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
-    """Loss of each (N, D) output against the target of the same place, by ``loss.views`` where the loss has it."""
-    if hasattr(loss, 'views'):
-        return loss.views(predictions, targets)
+    """Loss of each (N, D) output against its (N, D) target, by ``loss.views`` if the loss has it."""
+    views = getattr(loss, 'views', None)
+    if views is not None:
+        return views(predictions, targets)
     return [loss(pred, target) for pred, target in zip(predictions, targets, strict=True)]

@@ -48,8 +48,8 @@ def soft_similarity(
 class SEEDLoss(nn.Module):
     """:func:`soft_similarity` with a queue of the teacher's embeddings of earlier batches.
 
-    In training mode each call then puts the batch of all processes in place of the oldest entries. The queue
-    starts with random directions and is saved in checkpoints.
+    In training mode each call replaces the oldest entries by the batch of all processes. The queue starts with
+    random directions and is saved in checkpoints.
 
     Args:
         queue_len (int): Q; a multiple of the number of images of all processes.
@@ -61,18 +61,16 @@ class SEEDLoss(nn.Module):
         ValueError: If an argument is not positive; in the forward pass, if the batch does not divide the queue.
     """
 
+    queue: Tensor
+    pointer: Tensor
+
     def __init__(
         self, queue_len: int, feat_dim: int, student_temperature: float = 0.5, teacher_temperature: float = 1e-4
     ) -> None:
         super().__init__()
-        arguments = dict(
-            queue_len=queue_len,
-            feat_dim=feat_dim,
-            student_temperature=student_temperature,
-            teacher_temperature=teacher_temperature,
-        )
-        if min(arguments.values()) <= 0:
-            raise ValueError(f'all of these must be positive, got {arguments}')
+        given = (queue_len, feat_dim, student_temperature, teacher_temperature)
+        if min(given) <= 0:
+            raise ValueError(f'queue_len, feat_dim and both temperatures must be positive, got {given}')
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
         self.register_buffer('queue', F.normalize(torch.randn(queue_len, feat_dim)))

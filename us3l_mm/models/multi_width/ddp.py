@@ -13,14 +13,15 @@ from .training import MultiWidthTraining
 
 @MODEL_WRAPPERS.register_module()
 class US3LDistributedDataParallel(MMDistributedDataParallel):
-    """Runs :meth:`MultiWidthTraining.run_step` with forward passes through DDP, and other models as mmengine does.
+    """Run :meth:`MultiWidthTraining.run_step` with forward passes through DDP; other models as mmengine does.
 
-    mmengine's wrapper bypasses the model's ``train_step``; this one does not.
+    mmengine's wrapper bypasses the model's ``train_step``. Its FSDP wrapper cannot be used: FSDP flattens weights, and
+    group regularisation needs their channels.
 
     Args:
         module (nn.Module): The model.
         find_unused_parameters (bool, optional): Whether DDP searches each graph for parameters without a gradient.
-            Defaults to None: for models of several widths, whose widths use different heads.
+            Defaults to None: only for models of several widths, which use different heads.
         broadcast_buffers (bool): Defaults to False: training changes no buffers.
         **kwargs: As for :class:`torch.nn.parallel.DistributedDataParallel`.
     """
@@ -32,15 +33,11 @@ class US3LDistributedDataParallel(MMDistributedDataParallel):
             find_unused_parameters = isinstance(module, MultiWidthTraining)
         if next(module.parameters()).device.type == 'cpu':
             kwargs.pop('device_ids', None)  # mmengine passes the local rank, which DDP refuses on a CPU
-        super().__init__(
-            module,
-            find_unused_parameters=find_unused_parameters,
-            broadcast_buffers=broadcast_buffers,
-            **kwargs,
-        )
+        kwargs |= dict(find_unused_parameters=find_unused_parameters, broadcast_buffers=broadcast_buffers)
+        super().__init__(module, **kwargs)
 
     def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """One iteration of the model."""
+        """Run one iteration of the model."""
         if isinstance(self.module, MultiWidthTraining):
             return self.module.run_step(data, optim_wrapper, self)
         return super().train_step(data, optim_wrapper)

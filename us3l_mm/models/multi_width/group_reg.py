@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class GroupRegularizer:
-    """L2 penalty that is weaker on later channels; takes the place of weight decay.
+    """L2 penalty that is weaker on later channels and replaces weight decay.
 
     The outputs of a convolution weight and of 1-D tensors (batch norm, biases) fall into ``num_groups``
     equal groups, the last with the remainder. A weight w of group i adds ``coefficient * (1 - a * i) * w^2``
@@ -70,7 +70,7 @@ class GroupRegularizer:
         return self._groups[key]
 
     def _factors(self, parameters: Sequence[nn.Parameter], progress: float) -> list[Tensor]:
-        """Twice the coefficient of each output or input; the derivative of the penalty is this times the weight."""
+        """Twice the coefficient of each output or input: times the weight, it is the gradient of the penalty."""
         groups = [self._group(parameter) for parameter in parameters]
         distinct = {id(group): group for group in groups}  # one for each size
         values = torch._foreach_mul(list(distinct.values()), -2 * self.coefficient * self.slope(progress))
@@ -80,7 +80,7 @@ class GroupRegularizer:
 
     @torch.no_grad()
     def penalty(self, parameters: Sequence[nn.Parameter], progress: float) -> Tensor:
-        """What the regularisation adds to the loss, a scalar; arguments as for :meth:`add_gradient`."""
+        """Penalty to add to the loss, a scalar; arguments as for :meth:`add_gradient`."""
         factors = self._factors(parameters, progress)
         return 0.5 * torch.stack([(f * p.square()).sum() for f, p in zip(factors, parameters)]).sum()
 
@@ -93,9 +93,9 @@ class GroupRegularizer:
             progress (float): Fraction of training done.
             scale (Tensor, optional): Loss scale that the gradients carry under float16 training.
         """
-        factors = self._factors(parameters, progress)
+        factors: Sequence[Tensor] = self._factors(parameters, progress)
         if scale is not None:
-            factors = torch._foreach_mul(factors, scale)
+            factors = torch._foreach_mul(list(factors), scale)
         known = [(p.grad, p, factor) for p, factor in zip(parameters, factors) if p.grad is not None]
         for parameter, factor in zip(parameters, factors):
             if parameter.grad is None:

@@ -1,7 +1,7 @@
-"""Training of several widths in one iteration, whatever the loss."""
+"""Train several widths in one iteration, whatever the loss."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,8 +9,10 @@ from typing import Any
 import torch
 import torch._dynamo as dynamo
 from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from us3l_mm.registry import TASK_UTILS
 from us3l_mm.slim import SlimmableLayer, WidthSampler, switch_layers, trace_channels
@@ -22,12 +24,12 @@ TASK_UTILS.register_module(module=WidthSampler)  # here, because slim knows no r
 
 @dataclass
 class Part:
-    """A part of the batch, and what its widths hand on to each other within one iteration.
+    """A micro batch, and what its widths pass on to each other.
 
     Attributes:
         inputs (Any): Preprocessed images, (N, 3, H, W), or a list of views.
         data_samples (Any): As for the model.
-        widest (Any): ``outputs`` of the loss at the widest width; None while that is trained.
+        widest (Any): ``outputs`` of the loss at the widest width; None until that is trained.
         targets (dict[float, list[Tensor]]): Targets of the teacher, by the width it ran at.
     """
 
@@ -39,7 +41,7 @@ class Part:
 
 @dataclass
 class Iteration:
-    """An iteration of training: its place in time, its widths from the widest, the parts of its batch."""
+    """An iteration: its number, fraction of training done, widths from the widest, and micro batches."""
 
     number: int
     progress: float
@@ -47,18 +49,16 @@ class Iteration:
     parts: list[Part]
 
 
-class MultiWidthTraining:
-    """One iteration over the widths of a sampler, for a model with a slimmable ``backbone``.
+class MultiWidthTraining(BaseModel):
+    """Mixin that trains a model with a slimmable ``backbone`` at several widths an iteration.
 
-    Put it before a model of mmengine and call :meth:`set_training` in the constructor. A model says what it trains
-    by ``loss``, which returns at least ``loss``, a scalar, and ``outputs``, what narrower widths may need of the
-    widest; and by four hooks: :meth:`start_iteration`, :meth:`loss_arguments`, :meth:`extra_logs`,
-    :meth:`penalised`.
+    Put it before a model of mmengine and call :meth:`set_training` in the constructor. The model has a ``loss``,
+    which returns at least ``loss``, a scalar, and ``outputs``, what narrower widths may need of the widest. It may
+    override four hooks: :meth:`start_iteration`, :meth:`loss_arguments`, :meth:`extra_logs`, :meth:`penalised`.
 
     Attributes:
         slimmable_parts (tuple[str, ...]): Names of the modules that the width switches, in the order of their calls.
-        log_interval (int): Iterations from one penalty of the group regularisation in the log to the next: it
-            takes a pass over all weights, which training does not need.
+        log_interval (int): Iterations between two logged penalties, each of which costs a pass over all weights.
     """
 
     slimmable_parts: tuple[str, ...] = ('backbone',)
@@ -79,8 +79,8 @@ class MultiWidthTraining:
         as that one is, and has its ``width_range`` and ``count``.
 
         Raises:
-            ValueError: If an option is not one of those named, the backbone cannot run at the lowest width, or forward
-                passes of any width are to be compiled.
+            ValueError: If an option is invalid, the backbone cannot run at the lowest width, or ``compile`` is given
+                and the number of widths unlimited.
         """
         if not isinstance(micro_batches, int) or micro_batches < 1:
             raise ValueError(f'micro_batches must be a whole number from 1, got {micro_batches!r}')
@@ -98,59 +98,55 @@ class MultiWidthTraining:
 
     def _compile(self, options: dict) -> None:
         if not isinstance(options, dict):
-            raise ValueError(f'compile takes arguments of torch.compile, dict() for none of them, got {options!r}')
+            raise ValueError(f'compile takes arguments of torch.compile as a dict, got {options!r}')
         if self.sampler.count is None:
-            raise ValueError(
-                'compile needs few widths, for each is a graph of its own, which takes minutes: set '
-                'sampler.width_step, such as 0.05, or a list of sampler.widths'
-            )
-        # One frame has a graph for each width and loss; beyond the limit torch would run it uncompiled.
+            raise ValueError('compile needs few widths: set sampler.width_step, such as 0.05, or sampler.widths')
+        # Each width and loss has a graph of its own; beyond the limit torch runs uncompiled.
         dynamo.config.cache_size_limit = max(dynamo.config.cache_size_limit, 4 * self.sampler.count)
         self.compile(**options)
 
     def slimmable_part(self) -> nn.Module:
-        """What the width switches: a network that maps images to features."""
+        """Network from images to features that the width switches."""
         if len(self.slimmable_parts) == 1:
             return getattr(self, self.slimmable_parts[0])
         return nn.Sequential(OrderedDict((name, getattr(self, name)) for name in self.slimmable_parts))
 
     def start_iteration(self, iteration: Iteration) -> None:
-        """Check the batch and do what comes before all widths."""
+        """Run before the first width, to check the batch for example."""
 
     def loss_arguments(self, part: Part, width: float) -> dict:
-        """Arguments of ``loss`` beside the batch, at the width now in force; ``part.widest`` is None at the widest."""
+        """Further arguments of ``loss`` at ``width``; ``part.widest`` is None at the widest."""
         return {}
 
     def extra_logs(self, outputs: Any) -> dict[str, Tensor]:
-        """More values to log, from what ``loss`` returned as ``outputs`` at the widest width."""
+        """Further values to log, from the ``outputs`` of the widest width."""
         return {}
 
     def penalised(self, width: float) -> list[nn.Module]:
-        """Parts of the model that the group regularisation decays after an update at ``width``."""
+        """Modules that group regularisation penalises in an update at ``width``."""
         return [self]
 
     def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'tensor', **kwargs) -> Any:
-        """As for the model beneath; with ``mode='loss'``, inside :meth:`run_step`, the arguments of ``loss``.
+        """Run the model; ``mode='loss'`` is for :meth:`run_step` alone, with the arguments of ``loss``.
 
         Raises:
-            RuntimeError: If a loss is asked for outside :meth:`run_step`, which would train one width only.
+            RuntimeError: If ``mode='loss'`` is used elsewhere, which would train one width only.
         """
         if mode != 'loss':
             return super().forward(inputs, data_samples, mode)
         if not kwargs.pop('in_step', False):
             raise RuntimeError(
-                f'{type(self).__name__} trains several widths an iteration, in its own train_step. For distributed '
-                "training set model_wrapper_cfg = dict(type='us3l_mm.US3LDistributedDataParallel'). Fully sharded "
-                'training (FSDP) flattens weights, whose channels the group regularisation then cannot tell'
+                f'{type(self).__name__} trains several widths an iteration in its own train_step; for distributed '
+                "training set model_wrapper_cfg=dict(type='us3l_mm.US3LDistributedDataParallel'), not FSDP"
             )
         return self.loss(inputs, data_samples, **kwargs)
 
     def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Any]:
-        """One iteration on one process; see :meth:`run_step`."""
+        """Run one iteration on one process; see :meth:`run_step`."""
         return self.run_step(data, optim_wrapper, self)
 
     def run_step(self, data: Any, optim_wrapper: OptimWrapper, model: nn.Module) -> dict[str, Any]:
-        """One iteration: draw widths, then train each.
+        """Run one iteration: draw widths, then train each.
 
         Args:
             data (Any): Batch of the data loader.
@@ -161,8 +157,8 @@ class MultiWidthTraining:
             dict: Values to log: losses by role, widths, penalty, :meth:`extra_logs`.
 
         Raises:
-            RuntimeError: If no Runner tells the iteration.
-            ValueError: If the batch doesn't fit, or gradients are to be accumulated by the optimizer wrapper.
+            RuntimeError: If it is called outside a Runner, which counts the iterations.
+            ValueError: If the batch does not fit, or the optimizer wrapper accumulates gradients.
         """
         if getattr(optim_wrapper, '_accumulative_counts', 1) != 1:
             raise ValueError(
@@ -203,28 +199,29 @@ class MultiWidthTraining:
         self,
         width: float,
         parts: list[Part],
-        layers: list[SlimmableLayer],
+        layers: Sequence[SlimmableLayer],
         optim_wrapper: OptimWrapper,
         model: nn.Module,
         reduces: bool,
     ) -> Tensor:
-        """Add the gradient of one width, reduced between processes where ``reduces``; return its loss."""
-        total = 0.0
+        """Add the gradient of one width, with ``reduces`` that of all processes; return its loss."""
+        losses = []
         for part in parts:
-            waits = model is not self and not (reduces and part is parts[-1])
-            with model.no_sync() if waits else nullcontext(), switch_layers(layers, [width] * len(layers), share=True):
+            last = reduces and part is parts[-1]
+            waits = model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
+            with waits, switch_layers(layers, [width] * len(layers), share=True):
                 with optim_wrapper.optim_context(model):
                     arguments = self.loss_arguments(part, width)
                     found = model(part.inputs, part.data_samples, mode='loss', in_step=True, **arguments)
                     loss = found['loss'] / len(parts)
-                optim_wrapper.backward(loss)  # in the block: checkpointing runs the forward again
-            total = total + loss.detach()
+                optim_wrapper.backward(loss)  # in the block: activation checkpointing repeats the forward
+            losses.append(loss.detach())
             if part.widest is None:
                 part.widest = found['outputs']
-        return total
+        return sum(losses[1:], start=losses[0])
 
     def _update(self, width: float, iteration: Iteration, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """Take an optimizer step, with the group regularisation; return what of that is to be logged."""
+        """Take an optimizer step with group regularisation; return the penalty to log."""
         logs = {}
         if self.group_reg is not None:
             parameters = [p for part in self.penalised(width) for p in part.parameters() if p.requires_grad]
@@ -239,7 +236,7 @@ class MultiWidthTraining:
 
 
 def _split(batch: Mapping[str, Any], count: int) -> list[Part]:
-    """Equal parts of a preprocessed batch: ``inputs``, one tensor or several views, and ``data_samples``."""
+    """Split a preprocessed batch, one tensor or several views, into equal micro batches."""
     inputs, samples = batch['inputs'], batch.get('data_samples')
     if count == 1:
         return [Part(inputs, samples)]
@@ -261,7 +258,7 @@ def _split(batch: Mapping[str, Any], count: int) -> list[Part]:
 
 
 def _by_role(widths: list[float], losses: list[Tensor]) -> dict[str, Any]:
-    """Losses and widths of the widest, the narrowest and the widths between, which are averaged."""
+    """Losses and widths to log: the widest, the narrowest, and the mean of those between."""
     logs: dict[str, Any] = {'loss': sum(losses), 'loss_widest': losses[0], 'width_widest': widths[0]}
     if len(widths) > 1:
         logs.update(loss_narrowest=losses[-1], width_narrowest=widths[-1])

@@ -12,7 +12,7 @@ from us3l_mm.slim import SlimmableLinear
 class SlimmableNonLinearNeck(NonLinearNeck):
     """mmpretrain's NonLinearNeck whose first linear layer reads as many inputs as the backbone has.
 
-    Everything behind that layer is full at every width. Its batch norms keep no running statistics by
+    Everything after that layer is full at every width. Its batch norms keep no running statistics by
     default, since those would mix widths.
 
     Args:
@@ -25,7 +25,7 @@ class SlimmableNonLinearNeck(NonLinearNeck):
         **kwargs: As for :class:`mmpretrain.models.NonLinearNeck`.
 
     Raises:
-        ValueError: If ``with_bias`` has another length than there are layers but the last.
+        ValueError: If ``with_bias`` is a sequence of another length.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SlimmableNonLinearNeck(NonLinearNeck):
         biases = [with_bias] * len(hidden) if isinstance(with_bias, bool) else list(with_bias)
         if len(biases) != len(hidden):
             raise ValueError(
-                f'with_bias needs {len(hidden)} values, one for each linear layer but the last, got {with_bias}'
+                f'with_bias needs {len(hidden)} values, for all linear layers but the last, got {with_bias}'
             )
         self.fc0 = SlimmableLinear(in_channels, hid_channels, bias=biases[0])
         for name, bias in zip(hidden[1:], biases[1:]):
