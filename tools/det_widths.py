@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def width_config(args: argparse.Namespace, width: float | dict[str, float]) -> Config:
-    """Write the config of a detector at one width, with the weights of the checkpoint."""
+    """Make the config of a detector at one width, with the weights of the checkpoint."""
     from us3l_mm.config import load_config  # here: --help need not wait for it
 
     cfg = load_config(args.config, args.cfg_options, width=width)
@@ -126,7 +126,7 @@ def collect(out: Path) -> list[dict]:
 
 
 def markdown(rows: list[dict], title: str) -> str:
-    """Write a Markdown table with a line for each width, and metrics in percent."""
+    """Format a Markdown table with a line for each width, and metrics in percent."""
     names = [name for name in rows[0]['metrics'] if rows[0]['metrics'][name] >= 0] if rows else []
     lines = [
         [

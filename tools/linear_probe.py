@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def table(rows: list[dict]) -> str:
-    """Write a Markdown table with a line for each width."""
+    """Format a Markdown table with a line for each width."""
     metrics = [key for key in rows[0] if key.startswith('top')]
     header = ['width', 'params (M)', 'MACs (G)', *(f'{key} (%)' for key in metrics)]
     lines = [

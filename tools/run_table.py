@@ -93,7 +93,7 @@ def set_epochs(cfg: Config, epochs: int) -> None:
 def case_configs(
     table: Config, case: ConfigDict, args: argparse.Namespace, width: float | None = None
 ) -> dict[str, Config]:
-    """Write the configs of a case, ``pretrain`` and ``probe``; with a width, those of a dense net of that width."""
+    """Make the configs of a case, ``pretrain`` and ``probe``; with a width, those of a dense net of that width."""
     from us3l_mm.config import read_config, set_width  # here: --help need not wait for it
 
     cfg = read_config(ROOT / table.bases[case.base][args.dataset])
@@ -120,7 +120,7 @@ def case_configs(
 
 
 def case_runs(table: Config, case: ConfigDict, folder: Path, args: argparse.Namespace) -> dict[Path, dict[str, Config]]:
-    """Write the configs of each run of a case, by folder: one run, or with ``per_width`` one for each width."""
+    """Make the configs of each run of a case, by folder: one run, or with ``per_width`` one for each width."""
     configs = case_configs(table, case, args)
     if not case.get('per_width'):
         return {folder: configs}
@@ -186,7 +186,7 @@ def collect(table: Config, cases: dict[str, ConfigDict], out: Path) -> dict[str,
 
 
 def markdown(table: Config, rows: dict[str, dict], dataset: str) -> str:
-    """Write a Markdown table with measured and published numbers in columns of their own."""
+    """Format a Markdown table with measured and published numbers in columns of their own."""
     published = table.published_from
     measured = {width for row in rows.values() for width in row['measured']}
     widths = sorted(measured or {f'{width:g}' for width in table.published_widths}, key=float, reverse=True)
@@ -225,7 +225,7 @@ def plot(table: Config, rows: dict[str, dict], dataset: str, path: Path) -> None
         curves = []
         for index, (name, row) in enumerate(rows.items()):
             points = {float(width): value for width, value in row[key].items() if value is not None}
-            style = {'color': f'C{index % 10}', 'linestyle': ('-', '--')[index // 10 % 2]}
+            style = {'color': f'C{index % 10}', 'fmt': ('o-', 'o--')[index // 10 % 2]}
             label = name if key == 'published' else None
             curves.append(Curve(list(points), list(points.values()), label, options=style))
         legend = {'title': 'case', 'loc': 'center left', 'bbox_to_anchor': (1, 0.5)}

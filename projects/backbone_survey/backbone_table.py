@@ -151,7 +151,7 @@ def our_class(library: str, name: str) -> str:
 
 
 def table(only: list[str] | None = None) -> list[str]:
-    """Write the lines of the Markdown table, for all backbones or some by name."""
+    """Make the lines of the Markdown table, for all backbones or some by name."""
     own = own_classes()
     todo = [(library, name) for library in LIBRARIES for name in stock_classes(library)]
     todo += [('us3l_mm', f'Slimmable{name}') for name in sorted(own, key=str.lower) if name not in CHECKED_ELSEWHERE]

@@ -1,4 +1,4 @@
-"""Write the config of a dense network from the network and the config of its slimmable model."""
+"""Make the config of a dense network from the network and the config of its slimmable model."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _AS_GIVEN = ('backbone', 'data_preprocessor')
 
 
 def plain_config(source: Config, plain: nn.Module) -> Config:
-    """Write the config that builds a dense network.
+    """Make the config that builds a dense network.
 
     Arguments come from ``source``, except those that the class of the dense network does not take. Types, channels and
     the width come from the network.

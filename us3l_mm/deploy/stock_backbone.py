@@ -33,7 +33,7 @@ def _stock_class(ours: type, framework: str | None, scope: str) -> tuple[type, t
 
 
 def _arguments(backbone: dict, width: float, source: type, target: type, library: str) -> dict:
-    """Write the config of the stock backbone ``target`` with the channels of ``width``."""
+    """Make the config of the stock backbone ``target`` with the channels of ``width``."""
     accepted, defaults = (
         constructor_parameters(target),
         {name: p.default for name, p in constructor_parameters(source).items()},
@@ -85,7 +85,7 @@ def _nearest(backbone: dict, width: float, stock: tuple[type, type, str]) -> Ite
 
 
 def stock_config(plain: PlainModel, framework: str | None = None) -> Config:
-    """Write the config of a dense network with its backbone replaced by the stock one.
+    """Make the config of a dense network with its backbone replaced by the stock one.
 
     Args:
         plain (PlainModel): Network of one width; its weights don't matter.

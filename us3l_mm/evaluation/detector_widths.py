@@ -61,7 +61,7 @@ def _latency(detector: nn.Module, batch: dict, warmup: int, repeats: int) -> dic
 
 
 def widths_table(rows: Sequence[dict]) -> str:
-    """Write the rows of :func:`evaluate_widths` as a Markdown table, with metrics in percent."""
+    """Format the rows of :func:`evaluate_widths` as a Markdown table, with metrics in percent."""
     names = [name for name, value in rows[0]['metrics'].items() if value >= 0]  # COCO's -1: no object of that size
     header = ['width', *(f'{name} (%)' for name in names), 'params (M)', 'MACs (G)', 'latency (ms)']
     lines = [

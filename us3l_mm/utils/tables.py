@@ -1,4 +1,4 @@
-"""Write tables as text."""
+"""Format tables as text."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ MISSING = '–'
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Write a Markdown table; None becomes a dash.
+    """Format a Markdown table; None becomes a dash.
 
     Args:
         header (Sequence[str]): Titles of the columns.

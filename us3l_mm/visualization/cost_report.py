@@ -25,7 +25,7 @@ _SCALES = {key: (title, unit) for key, title, unit, _ in COLUMNS}
 
 
 def cost_table(rows: Sequence[dict]) -> str:
-    """Write costs as a Markdown table, without the columns that no row has.
+    """Format costs as a Markdown table, without the columns that no row has.
 
     Args:
         rows (Sequence[dict]): One for each width: ``width`` and any keys of :data:`COLUMNS`; with ``latency_ms`` also

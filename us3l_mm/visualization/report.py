@@ -49,7 +49,7 @@ def _cells(row: dict) -> list[str]:
 
 
 def text_table(rows: list[dict]) -> str:
-    """Write rows as a Markdown table; a missing number becomes a dash.
+    """Format rows as a Markdown table; a missing number becomes a dash.
 
     Args:
         rows (list[dict]): One dict for each width, with keys of :data:`COLUMNS`.
