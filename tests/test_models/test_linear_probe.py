@@ -109,7 +109,7 @@ def test_net_of_a_fixed_width_is_run_as_it_is():
 
 @pytest.mark.parametrize('widths', [(1.0,), (1.0, 0.5)])
 def test_net_of_a_fixed_width_has_no_other(widths):
-    with pytest.raises(ValueError, match=r'plain net of width 0\.5, so widths must be \[0\.5\], got \[1\.0'):
+    with pytest.raises(ValueError, match=r'dense net of width 0\.5, so widths must be \[0\.5\], got \[1\.0'):
         MODELS.build(
             dict(
                 type='us3l_mm.LinearProbe',

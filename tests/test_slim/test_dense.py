@@ -259,7 +259,7 @@ def test_unknown_slimmable_layer_is_refused():
     class Mystery(SlimmableLayer, nn.Identity):
         pass
 
-    with pytest.raises(TypeError, match='no plain counterpart known for Mystery'):
+    with pytest.raises(TypeError, match='no dense form known for Mystery'):
         to_dense(nn.Sequential(SlimmableConv2d(3, 8, 1), Mystery()), 0.5)
 
 

@@ -42,7 +42,7 @@ def calibrate_bn(module: nn.Module, widths: Sequence[Width], batches: Iterable[T
 
     Raises:
         ValueError: If there is no slimmable batch norm, no width, no batch or a batch of one image.
-            After any error these widths are not calibrated.
+            An error in the middle leaves these widths without statistics.
 
     Source: Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019.
     """

@@ -65,7 +65,7 @@ class SlimmableLayer(nn.Module):
             RuntimeError: If ``with_statistics`` and that width is not calibrated.
             TypeError: If the class does not define its dense form.
         """
-        raise TypeError(f'no plain counterpart known for {type(self).__name__}; give the class a method `dense`')
+        raise TypeError(f'no dense form known for {type(self).__name__}; give the class a method `dense`')
 
 
 def _product_dtype(weight: Tensor) -> torch.dtype:

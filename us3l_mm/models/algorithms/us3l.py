@@ -43,8 +43,8 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         sampler (dict, optional): Arguments of :class:`us3l_mm.slim.WidthSampler`, or of another ``type``.
         base_target (str): Target of the widest network: ``'momentum'``, the embedding of the teacher, or
             ``'online'``, its own without gradient.
-        sub_target (str): Target of the others: ``'momentum'``, or ``'online'``, the embedding of the widest network,
-            which without a distillation loss is their own.
+        sub_target (str): Target of the others: ``'momentum'``, or ``'online'``, the embedding of the widest network or,
+            without a distillation loss, their own.
         momentum (float): Momentum of the teacher. Defaults to 0.99.
         momentum_end (float, optional): Momentum at the end of training, reached by a cosine. Defaults to None:
             constant.

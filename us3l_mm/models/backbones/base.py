@@ -28,7 +28,7 @@ class SlimmableBackboneMixin(nn.Module):
         width (Width, optional): Builds the dense net of this width, or of these widths of its parts, which slices
             checkpoints of the full net. Defaults to None: slimmable, see :func:`us3l_mm.slim.use_width`.
         require_statistics (bool): Whether a fixed width refuses a checkpoint that is not calibrated for it. False
-            starts the statistics anew, for training with batch norm from any checkpoint, such as torchvision's.
+            starts the statistics anew, which is right only where batch norm trains. torchvision's checkpoints need it.
         **kwargs: As for the stock backbone; ``layer_defaults`` replace those not given or None.
 
     Attributes:

@@ -64,7 +64,7 @@ class LinearProbe(BaseModel):
         self.fixed_width = getattr(self.backbone, 'width', None)
         if self.fixed_width is not None and self.widths != (self.fixed_width,):
             raise ValueError(
-                f'the backbone is a plain net of width {self.fixed_width:g}, so widths must be '
+                f'the backbone is a dense net of width {self.fixed_width:g}, so widths must be '
                 f'[{self.fixed_width:g}], got {list(widths)}'
             )
         self.heads = nn.ModuleDict()

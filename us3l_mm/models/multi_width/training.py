@@ -137,7 +137,7 @@ class MultiWidthTraining(BaseModel):
         if not kwargs.pop('in_step', False):
             raise RuntimeError(
                 f'{type(self).__name__} trains several widths an iteration in its own train_step; for distributed '
-                "training set model_wrapper_cfg=dict(type='us3l_mm.US3LDistributedDataParallel'), not FSDP"
+                "training set model_wrapper_cfg=dict(type='us3l_mm.US3LDistributedDataParallel'); FSDP flattens weights and does not work"
             )
         return self.loss(inputs, data_samples, **kwargs)
 
