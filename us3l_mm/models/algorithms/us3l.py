@@ -11,7 +11,7 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor, nn
 
 from us3l_mm.models.losses import view_losses
-from us3l_mm.models.multi_width import Iteration, MultiWidthTraining, Part
+from us3l_mm.models.multi_width import Iteration, MicroBatch, MultiWidthTraining
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import use_width
 
@@ -175,8 +175,8 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         Raises:
             ValueError: If there are not two views, or fewer than two images.
         """
-        for part in iteration.parts:
-            views = part.inputs
+        for batch in iteration.micro_batches:
+            views = batch.inputs
             if not isinstance(views, (list, tuple)) or len(views) != 2:
                 got = len(views) if isinstance(views, (list, tuple)) else 'a single tensor'
                 raise ValueError(f'US3L needs two views of each image, got {got}; see the MultiView transform')
@@ -188,17 +188,17 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         if self.teacher is not None:
             self.teacher.update(self.backbone, self.neck, self.teacher.momentum_at(iteration.progress))
 
-    def loss_arguments(self, part: Part, width: float) -> dict:
+    def loss_arguments(self, batch: MicroBatch, width: float) -> dict:
         """Choose the loss and the target of each view."""
-        narrower, distills = part.widest is not None, self.distill_loss is not None
+        narrower, distills = batch.widest is not None, self.distill_loss is not None
         arguments = dict(distill=narrower and distills, weight=width**self.width_power)
         if (self.sub_target if narrower else self.base_target) == 'online' or self.teacher is None:
-            return dict(arguments, targets=part.widest if narrower and distills else None)
+            return dict(arguments, targets=batch.widest if narrower and distills else None)
         at = 1.0 if distills else width
-        if at not in part.targets:
+        if at not in batch.targets:
             with use_width(self.teacher, at):
-                part.targets[at] = [self.teacher.target(view) for view in part.inputs]
-        return dict(arguments, targets=part.targets[at])
+                batch.targets[at] = [self.teacher.target(view) for view in batch.inputs]
+        return dict(arguments, targets=batch.targets[at])
 
     def extra_logs(self, outputs: list[Tensor]) -> dict[str, Tensor]:
         """Log the standard deviation of the features, which falls in a collapse."""

@@ -12,7 +12,7 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from us3l_mm.models.multi_width import MultiWidthTraining, Part
+from us3l_mm.models.multi_width import MicroBatch, MultiWidthTraining
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import Width, use_width
 
@@ -84,9 +84,9 @@ class SlimmableClassifier(MultiWidthTraining, ImageClassifier):
             loss = F.cross_entropy(logits, soft_target)
         return dict(loss=loss, outputs=logits.detach().softmax(dim=1))
 
-    def loss_arguments(self, part: Part, width: float) -> dict:
+    def loss_arguments(self, batch: MicroBatch, width: float) -> dict:
         """Pass the softmax of the widest width, if it is to be learnt."""
-        return dict(soft_target=part.widest if self.distill else None)
+        return dict(soft_target=batch.widest if self.distill else None)
 
     def dense(self, width: Width, with_statistics: bool = True) -> ImageClassifier:
         """Convert to mmpretrain's classifier of one width; arguments as for :func:`dense_classifier`."""

@@ -11,7 +11,7 @@ from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from us3l_mm.models.multi_width import MultiWidthTraining, Part
+from us3l_mm.models.multi_width import MicroBatch, MultiWidthTraining
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import SlimmableLayer, Width, check_width, dense_layers, trace_channels
 
@@ -101,9 +101,9 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
             loss = loss + sum(weight * self._distance(name, found, target) for name, weight in self.distill.items())
         return dict(loss=loss, outputs=_detached({**found, 'losses': dict(losses)}))
 
-    def loss_arguments(self, part: Part, width: float) -> dict:
+    def loss_arguments(self, batch: MicroBatch, width: float) -> dict:
         """Pass the outputs of the widest width, if they are to be imitated."""
-        return dict(target=part.widest if self.distill else None)
+        return dict(target=batch.widest if self.distill else None)
 
     def extra_logs(self, outputs: dict[str, Any]) -> dict[str, Tensor]:
         """Log each loss of the widest width."""

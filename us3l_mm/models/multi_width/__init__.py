@@ -2,6 +2,6 @@
 
 from .ddp import US3LDistributedDataParallel
 from .group_reg import GroupRegularizer
-from .training import Iteration, MultiWidthTraining, Part
+from .training import Iteration, MicroBatch, MultiWidthTraining
 
-__all__ = ['GroupRegularizer', 'Iteration', 'MultiWidthTraining', 'Part', 'US3LDistributedDataParallel']
+__all__ = ['GroupRegularizer', 'Iteration', 'MultiWidthTraining', 'MicroBatch', 'US3LDistributedDataParallel']

@@ -23,7 +23,7 @@ TASK_UTILS.register_module(module=WidthSampler)  # here, because slim knows no r
 
 
 @dataclass
-class Part:
+class MicroBatch:
     """A micro batch, and what its widths pass on to each other.
 
     Attributes:
@@ -46,7 +46,7 @@ class Iteration:
     number: int
     progress: float
     widths: list[float]
-    parts: list[Part]
+    micro_batches: list[MicroBatch]
 
 
 class MultiWidthTraining(BaseModel):
@@ -114,8 +114,8 @@ class MultiWidthTraining(BaseModel):
     def start_iteration(self, iteration: Iteration) -> None:
         """Run before the first width, to check the batch for example."""
 
-    def loss_arguments(self, part: Part, width: float) -> dict:
-        """Further arguments of ``loss`` at ``width``; ``part.widest`` is None at the widest."""
+    def loss_arguments(self, batch: MicroBatch, width: float) -> dict:
+        """Further arguments of ``loss`` at ``width``; ``batch.widest`` is None at the widest."""
         return {}
 
     def extra_logs(self, outputs: Any) -> dict[str, Tensor]:
@@ -137,7 +137,8 @@ class MultiWidthTraining(BaseModel):
         if not kwargs.pop('in_step', False):
             raise RuntimeError(
                 f'{type(self).__name__} trains several widths an iteration in its own train_step; for distributed '
-                "training set model_wrapper_cfg=dict(type='us3l_mm.US3LDistributedDataParallel'); FSDP flattens weights and does not work"
+                "training set model_wrapper_cfg=dict(type='us3l_mm.US3LDistributedDataParallel'); FSDP, which flattens "
+                'weights, does not work'
             )
         return self.loss(inputs, data_samples, **kwargs)
 
@@ -173,9 +174,9 @@ class MultiWidthTraining(BaseModel):
         losses, logs = [], {}
         for index, width in enumerate(iteration.widths):
             updates = self.update == 'per_width' or index == len(iteration.widths) - 1
-            losses.append(self._train_width(width, iteration.parts, layers, optim_wrapper, model, updates))
+            losses.append(self._train_width(width, iteration.micro_batches, layers, optim_wrapper, model, updates))
             if index == 0:
-                logs.update(self.extra_logs(iteration.parts[-1].widest))
+                logs.update(self.extra_logs(iteration.micro_batches[-1].widest))
             if updates:
                 for name, value in self._update(width, iteration, optim_wrapper).items():
                     logs.setdefault(name, value)
@@ -198,7 +199,7 @@ class MultiWidthTraining(BaseModel):
     def _train_width(
         self,
         width: float,
-        parts: list[Part],
+        batches: list[MicroBatch],
         layers: Sequence[SlimmableLayer],
         optim_wrapper: OptimWrapper,
         model: nn.Module,
@@ -206,18 +207,18 @@ class MultiWidthTraining(BaseModel):
     ) -> Tensor:
         """Add the gradient of one width, with ``reduces`` that of all processes; return its loss."""
         losses = []
-        for part in parts:
-            last = reduces and part is parts[-1]
+        for batch in batches:
+            last = reduces and batch is batches[-1]
             waits = model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
             with waits, switch_layers(layers, [width] * len(layers), share=True):
                 with optim_wrapper.optim_context(model):
-                    arguments = self.loss_arguments(part, width)
-                    found = model(part.inputs, part.data_samples, mode='loss', in_step=True, **arguments)
-                    loss = found['loss'] / len(parts)
+                    arguments = self.loss_arguments(batch, width)
+                    found = model(batch.inputs, batch.data_samples, mode='loss', in_step=True, **arguments)
+                    loss = found['loss'] / len(batches)
                 optim_wrapper.backward(loss)  # in the block: activation checkpointing repeats the forward
             losses.append(loss.detach())
-            if part.widest is None:
-                part.widest = found['outputs']
+            if batch.widest is None:
+                batch.widest = found['outputs']
         return sum(losses[1:], start=losses[0])
 
     def _update(self, width: float, iteration: Iteration, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
@@ -235,11 +236,11 @@ class MultiWidthTraining(BaseModel):
         return logs
 
 
-def _split(batch: Mapping[str, Any], count: int) -> list[Part]:
+def _split(batch: Mapping[str, Any], count: int) -> list[MicroBatch]:
     """Split a preprocessed batch, one tensor or several views, into equal micro batches."""
     inputs, samples = batch['inputs'], batch.get('data_samples')
     if count == 1:
-        return [Part(inputs, samples)]
+        return [MicroBatch(inputs, samples)]
     views = inputs if isinstance(inputs, (list, tuple)) else [inputs]
     size, rest = divmod(len(views[0]), count)
     if rest:
@@ -249,7 +250,7 @@ def _split(batch: Mapping[str, Any], count: int) -> list[Part]:
         )
     chunks = zip(*(view.chunk(count) for view in views))
     return [
-        Part(
+        MicroBatch(
             inputs=chunk[0] if views[0] is inputs else list(chunk),
             data_samples=None if samples is None else samples[index * size : (index + 1) * size],
         )
