@@ -3,7 +3,6 @@
 import random
 import runpy
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import ManagerMixin
 
 import us3l_mm  # noqa: F401  before anything imports mmcv.ops
+from builders import ROOT, find_script
 
-ROOT = Path(__file__).parent
 # Tiny nets are many times faster so where cores are shared, and sums have one order. Here, not in a fixture,
 # so that it holds for fixtures of a wider scope too.
 torch.set_num_threads(1)
@@ -30,6 +29,14 @@ def _managers(cls=ManagerMixin):
 def _forget_instances():
     for manager in _managers():
         manager._instance_dict.clear()
+
+
+def pytest_collection_modifyitems(items):
+    """Skip tests that need a GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker('gpu'):
+                item.add_marker(pytest.mark.skip(reason='needs a GPU, and torch finds none here'))
 
 
 @pytest.fixture(autouse=True)
@@ -65,10 +72,10 @@ def set_time():
 
 @pytest.fixture(scope='session')
 def run_tool():
-    """Run a script of tools/ or projects/, found by its name, in this process, as its command line would."""
+    """Run a script, found by its name, in this process, as its command line would."""
 
     def run(name, *args):
-        (script,) = [path for folder in ('tools', 'projects') for path in (ROOT / folder).rglob(f'{name}.py')]
+        script = find_script(name)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, 'argv', [str(script.relative_to(ROOT)), *map(str, args)])
             patch.chdir(ROOT)

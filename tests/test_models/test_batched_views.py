@@ -292,7 +292,7 @@ def test_batches_that_do_not_fit_are_refused(photos):
         preprocessor(dict(inputs=list(images), data_samples=None), True)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 def test_gpu_draws_the_same_without_waiting(photos, set_time):
     set_time(0, 1, 0, 1)
     preprocessor = BatchedViewsPreprocessor([BLURRED, VIEW], [1, 1], **PIXELS)

@@ -2,7 +2,6 @@
 
 import argparse
 import fcntl
-import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +11,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from builders import ROOT, load_script
 from us3l_mm.config import read_config
 from us3l_mm.utils import jobs
 
-ROOT = Path(__file__).parents[2]
-spec = importlib.util.spec_from_file_location('run_table', ROOT / 'tools' / 'run_table.py')
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
+tool = load_script('run_table')
 
 TABLES = ('methods', 'ablation', 'epochs', 'sampling-regularisation', 'sandwich-dynamic')
 # Base loss, distillation loss, auxiliary head, momentum for the base network, momentum for sub-networks: the paper's.
