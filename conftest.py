@@ -1,5 +1,7 @@
 """What every test starts from: fixed seeds, one thread, and no state of mmengine left by another test."""
 
+import copy
+import functools
 import random
 import runpy
 import sys
@@ -7,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 from mmengine.utils import ManagerMixin
@@ -17,6 +20,8 @@ from builders import ROOT, find_script
 # Tiny nets are many times faster so where cores are shared, and sums have one order. Here, not in a fixture,
 # so that it holds for fixtures of a wider scope too.
 torch.set_num_threads(1)
+_parse = Config.fromfile
+_parse_cached = functools.cache(_parse)
 
 
 def _managers(cls=ManagerMixin):
@@ -56,6 +61,25 @@ def clean_start():
 def mmpretrain_scope():
     """Default scope of the pretraining configs, so that mmpretrain's types need no prefix."""
     return DefaultScope.get_instance('test', scope_name='mmpretrain')
+
+
+@pytest.fixture
+def parse_once(monkeypatch):
+    """Read each file in configs/ once a process: what is made of it later is made of a copy."""
+
+    def fromfile(path, *args, **kwargs):
+        if args or kwargs or not (ROOT / path).is_relative_to(ROOT / 'configs'):
+            return _parse(path, *args, **kwargs)
+        return copy.deepcopy(_parse_cached(ROOT / path))
+
+    monkeypatch.setattr(Config, 'fromfile', fromfile)
+
+
+@pytest.fixture
+def no_random_weights(monkeypatch):
+    """Where only shapes are asked for: random values take seconds."""
+    for draw in ('uniform_', 'normal_'):
+        monkeypatch.setattr(torch.Tensor, draw, lambda tensor, *_, **__: tensor)
 
 
 @pytest.fixture

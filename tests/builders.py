@@ -53,6 +53,19 @@ def load_script(name):
     return module
 
 
+def all_faults(checks, path, *arguments):
+    """What each of several generators of faults finds in a config; an error in one of them is a fault, too."""
+    found = []
+    for check in checks:
+        name = check.__name__.removeprefix('check_').replace('_', ' ')
+        try:
+            for fault in check(path, *arguments):
+                found.append(f'{name}: {fault}')
+        except Exception as error:
+            found.append(f'{name}: {type(error).__name__}: {error}')
+    return found
+
+
 class TinyResNet(SlimmableResNet_CIFAR):
     """ResNet of a block without and a block with a downsampling shortcut."""
 
