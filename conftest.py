@@ -107,3 +107,11 @@ def run_tool():
             runpy.run_path(str(script), run_name='__main__')
 
     return run
+
+
+@pytest.fixture(scope='session')
+def digit_scenes(tmp_path_factory, run_tool):
+    """Folder of the detection set with 4 scenes to train on and 2 to test on; to be read only."""
+    folder = tmp_path_factory.mktemp('digits') / 'scenes'
+    run_tool('make_digit_scenes', folder, '--train', 4, '--val', 2)
+    return folder
