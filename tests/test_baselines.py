@@ -19,6 +19,8 @@ from mmengine.runner import Runner
 
 from us3l_mm.config import load_config, read_config, set_width
 
+pytestmark = pytest.mark.usefixtures('parse_once')
+
 BASELINES, DIGITS = (Path(__file__).parents[1] / 'configs' / name for name in ('baselines', 'digits'))
 METHODS = sorted(path.stem.split('_')[0] for path in DIGITS.glob('*_r18_1xb64-2e_digits.py'))
 MAX_ITERS, STEPS = 10, 3  # the momentum networks are tested at one of their later updates

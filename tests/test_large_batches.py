@@ -11,6 +11,8 @@ from torch import nn
 
 from us3l_mm.config import read_config
 
+pytestmark = pytest.mark.usefixtures('parse_once')
+
 ROOT = Path(__file__).parents[1]
 LARS = ROOT / 'configs/us3l/r50_32xb128-lars.py'
 

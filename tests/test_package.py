@@ -11,6 +11,8 @@ import pytest
 
 import us3l_mm
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     'name, found, fix',

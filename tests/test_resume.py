@@ -11,6 +11,8 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
+
 BASE = Path(__file__).parents[1] / 'configs/_base_'
 EPOCHS, BATCH, PER_CLASS = 4, 16, 5
 

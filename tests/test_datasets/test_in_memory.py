@@ -14,6 +14,8 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
+pytestmark = pytest.mark.usefixtures('parse_once')
+
 BASE = Path(__file__).parents[2] / 'configs/_base_'
 DIGITS = dict(type='us3l_mm.Digits', split='train', per_class=4, pipeline=[])
 VIEW = [

@@ -12,6 +12,8 @@ from mmengine.runner import CheckpointLoader
 from us3l_mm.models import SlimmableResNet_CIFAR
 from us3l_mm.slim import calibrate_bn
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
+
 CONFIG = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
 
 

@@ -17,7 +17,7 @@ from us3l_mm.utils import jobs as steps
 
 CONFIG = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
 tool = load_script('det_widths')
-pytestmark = pytest.mark.usefixtures('parse_once')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
 
 
 class Commands:

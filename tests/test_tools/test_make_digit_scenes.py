@@ -9,6 +9,8 @@ import pytest
 
 from builders import load_script
 
+pytestmark = pytest.mark.slow
+
 scenes = load_script('make_digit_scenes')
 
 

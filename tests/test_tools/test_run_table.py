@@ -16,7 +16,7 @@ from us3l_mm.config import read_config
 from us3l_mm.utils import jobs
 
 tool = load_script('run_table')
-pytestmark = pytest.mark.usefixtures('parse_once')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
 
 TABLES = ('methods', 'ablation', 'epochs', 'sampling-regularisation', 'sandwich-dynamic')
 # Base loss, distillation loss, auxiliary head, momentum for the base network, momentum for sub-networks: the paper's.

@@ -11,6 +11,8 @@ from mmengine.registry import MODELS, init_default_scope
 from us3l_mm.config import read_config
 from us3l_mm.slim import use_width
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
+
 CONFIG = 'configs/digits/r18_1xb64-16e_digits.py'
 ROOT = Path(__file__).parents[3]
 

@@ -15,6 +15,8 @@ from builders import ROOT, load_script
 from us3l_mm.models import NTXentLoss
 from us3l_mm.models.losses import nt_xent
 
+pytestmark = pytest.mark.slow
+
 ddp_worker = load_script('ddp_worker')
 
 SCENARIOS = ddp_worker.SCENARIOS
