@@ -15,6 +15,12 @@ from us3l_mm.models import US3L, SlimmableResNet_CIFAR
 
 ROOT = Path(__file__).parents[1]
 LR, MOMENTUM, DECAY = 0.05, 0.9, 2.5e-3  # a strong regulariser, so that its errors show
+# Options of configs/_base_/models/us3l_nce.py for a model that trains in a second.
+SMALL_US3L = dict(
+    backbone=dict(stem_channels=16, base_channels=16, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,)),
+    neck=dict(in_channels=32, hid_channels=32, out_channels=16),
+    distill_predictor=dict(in_channels=16, hid_channels=32, out_channels=16),
+)
 BATCH_NORM = dict(type='BN1d', track_running_stats=False)
 
 # The paper's ablations: base loss, distillation loss, auxiliary head, momentum for the base and the sub-networks.

@@ -5,7 +5,6 @@ Shapes: N images in each of two views, D embedding dimensions.
 
 import copy
 import math
-from pathlib import Path
 
 import mmpretrain.models.selfsup.simclr as mmpretrain_simclr
 import pytest
@@ -17,11 +16,12 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
+from builders import ROOT
 from us3l_mm.config import load_config, read_config, set_width
 
 pytestmark = pytest.mark.usefixtures('parse_once')
 
-BASELINES, DIGITS = (Path(__file__).parents[1] / 'configs' / name for name in ('baselines', 'digits'))
+BASELINES, DIGITS = (ROOT / 'configs' / name for name in ('baselines', 'digits'))
 METHODS = sorted(path.stem.split('_')[0] for path in DIGITS.glob('*_r18_1xb64-2e_digits.py'))
 MAX_ITERS, STEPS = 10, 3  # the momentum networks are tested at one of their later updates
 N = 4
