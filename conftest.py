@@ -1,23 +1,27 @@
 """What every test starts from: fixed seeds, one thread, and no state of mmengine left by another test."""
 
+import copy
+import functools
 import random
 import runpy
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 from mmengine.utils import ManagerMixin
 
 import us3l_mm  # noqa: F401  before anything imports mmcv.ops
+from builders import ROOT, find_script
 
-ROOT = Path(__file__).parent
 # Tiny nets are many times faster so where cores are shared, and sums have one order. Here, not in a fixture,
 # so that it holds for fixtures of a wider scope too.
 torch.set_num_threads(1)
+_parse = Config.fromfile
+_parse_cached = functools.cache(_parse)
 
 
 def _managers(cls=ManagerMixin):
@@ -30,6 +34,14 @@ def _managers(cls=ManagerMixin):
 def _forget_instances():
     for manager in _managers():
         manager._instance_dict.clear()
+
+
+def pytest_collection_modifyitems(items):
+    """Skip tests that need a GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker('gpu'):
+                item.add_marker(pytest.mark.skip(reason='needs a GPU, and torch finds none here'))
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +64,25 @@ def mmpretrain_scope():
 
 
 @pytest.fixture
+def parse_once(monkeypatch):
+    """Read each file in configs/ once a process: what is made of it later is made of a copy."""
+
+    def fromfile(path, *args, **kwargs):
+        if args or kwargs or not (ROOT / path).is_relative_to(ROOT / 'configs'):
+            return _parse(path, *args, **kwargs)
+        return copy.deepcopy(_parse_cached(ROOT / path))
+
+    monkeypatch.setattr(Config, 'fromfile', fromfile)
+
+
+@pytest.fixture
+def no_random_weights(monkeypatch):
+    """Where only shapes are asked for: random values take seconds."""
+    for draw in ('uniform_', 'normal_'):
+        monkeypatch.setattr(torch.Tensor, draw, lambda tensor, *_, **__: tensor)
+
+
+@pytest.fixture
 def set_time():
     """Tell the time of training as a Runner does."""
 
@@ -65,10 +96,10 @@ def set_time():
 
 @pytest.fixture(scope='session')
 def run_tool():
-    """Run a script of tools/ or projects/, found by its name, in this process, as its command line would."""
+    """Run a script, found by its name, in this process, as its command line would."""
 
     def run(name, *args):
-        (script,) = [path for folder in ('tools', 'projects') for path in (ROOT / folder).rglob(f'{name}.py')]
+        script = find_script(name)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, 'argv', [str(script.relative_to(ROOT)), *map(str, args)])
             patch.chdir(ROOT)
@@ -76,3 +107,11 @@ def run_tool():
             runpy.run_path(str(script), run_name='__main__')
 
     return run
+
+
+@pytest.fixture(scope='session')
+def digit_scenes(tmp_path_factory, run_tool):
+    """Folder of the detection set with 4 scenes to train on and 2 to test on; to be read only."""
+    folder = tmp_path_factory.mktemp('digits') / 'scenes'
+    run_tool('make_digit_scenes', folder, '--train', 4, '--val', 2)
+    return folder

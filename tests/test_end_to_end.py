@@ -10,6 +10,8 @@ from mmpretrain.models import ResNet_CIFAR
 
 from us3l_mm.slim import use_width
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
+
 PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
 PROBE = 'configs/digits/r18_1xb128-20e_digits.py'
 TINY = [

@@ -1,7 +1,5 @@
 """Learning rates that follow the batch, and LARS."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
@@ -9,9 +7,11 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
+from builders import ROOT
 from us3l_mm.config import read_config
 
-ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures('parse_once')
+
 LARS = ROOT / 'configs/us3l/r50_32xb128-lars.py'
 
 

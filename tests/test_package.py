@@ -1,6 +1,7 @@
 """What importing the package checks and provides."""
 
 import ast
+import json
 import subprocess
 import sys
 from importlib import metadata
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import us3l_mm
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
@@ -59,20 +62,45 @@ def registered():
 NAMES = registered()
 
 
-@pytest.mark.parametrize('registry', sorted(NAMES))
-def test_every_type_is_found_in_a_process_that_imports_nothing_else(registry):
-    code = (
-        f'import us3l_mm\nfrom mmengine.registry import {registry} as root\n'
-        f'import us3l_mm.registry as ours\nregistry = ours.{registry}\n'
-        f'for name in {sorted(NAMES[registry])}:\n'
-        "    found = root.get(f'us3l_mm.{name}')\n"
-        '    assert found is not None, name\n'
-        '    places = [registry.with_mmdet[name]] if name in registry.with_mmdet else registry._locations\n'
-        "    if registry.name in ('model', 'task util'):\n"
-        "        places.append('us3l_mm.slim')  # layers and the sampler, which us3l_mm.models registers\n"
-        "    assert any(f'{found.__module__}.'.startswith(f'{place}.') for place in places), (found, places)\n"
+FORKS = """
+import importlib, json, os, sys
+import mmengine.registry
+import us3l_mm, us3l_mm.registry
+
+def check(registry, names):
+    root, ours = getattr(mmengine.registry, registry), getattr(us3l_mm.registry, registry)
+    for name in names:
+        found = root.get(f'us3l_mm.{name}')
+        assert found is not None, name
+        places = [ours.with_mmdet[name]] if name in ours.with_mmdet else ours._locations
+        places = [*places, *['us3l_mm.slim'] * (ours.name in ('model', 'task util'))]  # registered by us3l_mm.models
+        assert any(f'{found.__module__}.'.startswith(f'{place}.') for place in places), (found, places)
+
+failed = []
+for registry, names in json.loads(sys.argv[1]).items():
+    assert not {'mmdet', 'mmpretrain', 'us3l_mm.models'} & set(sys.modules)
+    child = os.fork()
+    if child == 0:
+        try:
+            check(registry, names)
+        except BaseException as error:
+            print(f'{registry}: {type(error).__name__}: {error}', flush=True)
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        failed.append(registry)
+print(json.dumps(failed))
+"""
+
+
+def test_every_type_is_found_in_a_process_that_imports_nothing_else():
+    """One process for each registry, forked from one that has imported the package alone."""
+    names = json.dumps({registry: sorted(NAMES[registry]) for registry in sorted(NAMES)})
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', FORKS, names], check=True, capture_output=True, text=True
     )
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
+    *reasons, failed = done.stdout.splitlines()
+    assert json.loads(failed) == [], '\n'.join(reasons)
 
 
 def test_registered_names_were_found():

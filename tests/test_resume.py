@@ -1,7 +1,5 @@
 """A resumed run equals one that was never interrupted, bit for bit."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from mmengine.config import Config
@@ -11,7 +9,11 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
-BASE = Path(__file__).parents[1] / 'configs/_base_'
+from builders import ROOT, SMALL_US3L
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
+
+BASE = ROOT / 'configs/_base_'
 EPOCHS, BATCH, PER_CLASS = 4, 16, 5
 
 
@@ -61,11 +63,7 @@ def run(work_dir, workers, update, hooks=(), resume=False, seed=0):
             default_hooks=dict(checkpoint=dict(interval=2)),
             model=dict(
                 update=update,
-                backbone=dict(
-                    stem_channels=16, base_channels=16, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,)
-                ),
-                neck=dict(in_channels=32, hid_channels=32, out_channels=16),
-                distill_predictor=dict(in_channels=16, hid_channels=32, out_channels=16),
+                **SMALL_US3L,
             ),
         )
     )

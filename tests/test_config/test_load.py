@@ -6,6 +6,8 @@ from mmengine.config import Config
 from us3l_mm.config import load_config
 from us3l_mm.config.load import read_config
 
+pytestmark = pytest.mark.usefixtures('parse_once')
+
 ALL_WIDTHS = 'configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
 DETECTOR = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
 PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
@@ -43,3 +45,32 @@ def test_read_config_sets_classes_and_folder_and_leaves_the_width():
     assert cfg.model.roi_head.bbox_head.num_classes == 2
     assert cfg.test_dataloader.dataset.data_root == '/there'
     assert cfg.model.backbone == Config.fromfile(path).model.backbone
+
+
+PIXELS = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], to_rgb=True)
+
+
+@pytest.mark.parametrize('own', [None, {}, dict(type='P'), dict(type='P', mean=[7.0] * 3), dict(to_rgb=False, size=2)])
+@pytest.mark.parametrize('shared', [None, {}, PIXELS])
+def test_shared_pixels_go_into_the_model_whose_own_entries_win(shared, own, tmp_path):
+    cfg = dict(model=dict(type='X') if own is None else dict(type='X', data_preprocessor=own))
+    Config(cfg if shared is None else cfg | dict(data_preprocessor=shared)).dump(tmp_path / 'x.py')
+    model = read_config(str(tmp_path / 'x.py')).model.to_dict()
+    expected = {}
+    for entries in (shared or {}, own or {}):
+        for name, value in entries.items():
+            expected[name] = value
+    assert model.get('data_preprocessor', {}) == expected
+    assert ('data_preprocessor' in model) == (shared is not None or own is not None)
+
+
+def test_pixels_of_the_command_line_reach_the_model(tmp_path):
+    Config(dict(model=dict(data_preprocessor=dict(type='P')), data_preprocessor=PIXELS)).dump(tmp_path / 'x.py')
+    options = {'data_preprocessor.std': [9.0] * 3, 'model.data_preprocessor.mean': [8.0] * 3}
+    pixels = read_config(str(tmp_path / 'x.py'), options).model.data_preprocessor
+    assert pixels == dict(type='P', mean=[8.0] * 3, std=[9.0] * 3, to_rgb=True)
+
+
+def test_config_without_a_model_is_read(tmp_path):
+    Config(dict(data_preprocessor=PIXELS)).dump(tmp_path / 'x.py')
+    assert 'model' not in read_config(str(tmp_path / 'x.py'))

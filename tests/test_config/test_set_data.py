@@ -6,6 +6,8 @@ from mmengine.config import Config
 from us3l_mm.config import load_config
 from us3l_mm.config.set_data import move_data, set_classes
 
+pytestmark = pytest.mark.usefixtures('parse_once')
+
 CUSTOM = 'configs/det/faster-rcnn_r50_fpn_voc-custom.py'
 COCO = 'configs/det/mask-rcnn_r50_fpn_1x_coco.py'
 VOC = 'configs/det/faster-rcnn_r50_c4_24k_voc0712.py'

@@ -10,6 +10,8 @@ from us3l_mm.config import load_config, set_width
 from us3l_mm.models import SlimmableResNet
 from us3l_mm.slim import slim_channels
 
+pytestmark = pytest.mark.usefixtures('parse_once')
+
 FULL = [16, 32, 64, 128]
 
 

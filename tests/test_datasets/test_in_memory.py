@@ -1,7 +1,6 @@
 """A data set in memory gives the images of another one, whole batches at a time, and trains US3L."""
 
 from contextlib import suppress
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +13,11 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
-BASE = Path(__file__).parents[2] / 'configs/_base_'
+from builders import ROOT, SMALL_US3L
+
+pytestmark = pytest.mark.usefixtures('parse_once')
+
+BASE = ROOT / 'configs/_base_'
 DIGITS = dict(type='us3l_mm.Digits', split='train', per_class=4, pipeline=[])
 VIEW = [
     dict(type='RandomResizedCrop', scale=16, crop_ratio_range=(0.4, 1.0)),
@@ -124,11 +127,7 @@ def train(work_dir, stop=None, resume=False):
             default_hooks=dict(checkpoint=dict(interval=1)),
             model=dict(
                 data_preprocessor={**views, 'mean': [80.0] * 3, 'std': [90.0] * 3, 'to_rgb': False},
-                backbone=dict(
-                    stem_channels=16, base_channels=16, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,)
-                ),
-                neck=dict(in_channels=32, hid_channels=32, out_channels=16),
-                distill_predictor=dict(in_channels=16, hid_channels=32, out_channels=16),
+                **SMALL_US3L,
             ),
         )
     )

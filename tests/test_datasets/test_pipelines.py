@@ -1,7 +1,5 @@
 """The augmentations of every pretraining config run on real images and give two different views."""
 
-from pathlib import Path
-
 import cv2
 import pytest
 import torch
@@ -9,7 +7,9 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from sklearn.datasets import load_sample_images
 
-BASE = Path(__file__).parents[2] / 'configs/_base_/datasets'
+from builders import ROOT
+
+BASE = ROOT / 'configs/_base_/datasets'
 
 
 @pytest.mark.parametrize('name, size', [('cifar100', 32), ('imagenet', 224), ('digits', 16)])

@@ -9,6 +9,8 @@ from us3l_mm.config import load_config
 from us3l_mm.deploy.plain_model import list_widths, plain_model
 from us3l_mm.slim import SlimmableLayer, calibrate_bn, to_dense
 
+pytestmark = pytest.mark.usefixtures('parse_once')
+
 ALL_WIDTHS = 'configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
 SNET = 'configs/digits/snet_r18_1xb64-2e_digits.py'
 VIT = 'configs/digits/vit-tiny_1xb64-2e_digits.py'

@@ -18,10 +18,9 @@ XML = (
 
 
 @pytest.fixture(scope='session')
-def voc_scenes(tmp_path_factory, run_tool):
+def voc_scenes(tmp_path_factory, digit_scenes):
     """The digit scenes in VOC's format: 4 for training, 2 for validation."""
-    coco, voc = tmp_path_factory.mktemp('scenes') / 'coco', tmp_path_factory.mktemp('voc')
-    run_tool('make_digit_scenes', coco, '--train', 4, '--val', 2)
+    coco, voc = digit_scenes, tmp_path_factory.mktemp('voc')
     for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
         (voc / folder).mkdir(parents=True)
     for split in ('train', 'val'):

@@ -8,6 +8,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
+
 CONFIG = 'configs/det/faster-rcnn_r50_fpn_voc-custom.py'
 
 

@@ -1,13 +1,12 @@
 """Detection configs: the protocol that their names say, and widths that reach all of a model."""
 
-from functools import cache
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.config import Config
 
-from us3l_mm.config import load_config
+from builders import all_faults
+from us3l_mm.config import load_config, read_config, set_width
 from us3l_mm.slim import slim_channels
 
 CONFIGS = [path for path in sorted(Path('configs/det').glob('[mfr]*.py')) if 'digits' not in path.stem]
@@ -17,21 +16,15 @@ SCHEDULES = {
     '24k': (dict(max_iters=24000), [18000, 22000]),
 }
 
-
-@pytest.fixture(autouse=True)
-def no_random_weights(monkeypatch):
-    """Channels are asked for, values are not, and take seconds."""
-    for draw in ('uniform_', 'normal_'):
-        monkeypatch.setattr(torch.Tensor, draw, lambda tensor, *_, **__: tensor)
+pytestmark = pytest.mark.usefixtures('parse_once', 'no_random_weights')
 
 
-def ids(path):
-    return path.stem
+def options(path):
+    return dict(classes=['cat']) if 'custom' in path.stem else None
 
 
-@cache
 def load(path, **kwargs):
-    return load_config(str(path), dict(classes=['cat']) if 'custom' in path.stem else None, **kwargs)
+    return load_config(str(path), options(path), **kwargs)
 
 
 def test_all_detectors_are_there():
@@ -41,47 +34,108 @@ def test_all_detectors_are_there():
     assert names >= {f'faster-rcnn_r50_{kind}_24k_voc0712' for kind in ('fpn', 'c4')}
 
 
-@pytest.mark.parametrize('path', [path for path in CONFIGS if '_2x_' not in path.stem], ids=ids)
-@pytest.mark.parametrize('width', [0.75, 0.3])
-def test_width_reaches_all_that_reads_the_backbone(path, width):
-    model = load(path, width=width).model
-    assert model.backbone.width == width
-    base = 256 if '_r50_' in path.stem else 64
-    outputs = [slim_channels(base * 2**stage, width) for stage in range(4)]
-    if '_c4_' not in path.stem:
-        assert model.neck.in_channels == outputs
-        return
-    roi_head = model.roi_head
-    assert model.rpn_head.in_channels == roi_head.bbox_roi_extractor.out_channels == outputs[2]
-    assert roi_head.shared_head.width == width and roi_head.bbox_head.in_channels == outputs[3]
-    assert 'mask_head' not in roi_head or roi_head.mask_head.in_channels == outputs[3]
+def check_width_reaches_all_that_reads_the_backbone(path, cfg):
+    for width in (0.75, 0.3):
+        model = set_width(read_config(path, options(path)), width).model
+        base = 256 if '_r50_' in path.stem else 64
+        outputs = [slim_channels(base * 2**stage, width) for stage in range(4)]
+        if model.backbone.width != width:
+            yield f'the backbone is {model.backbone.width} wide, not {width}'
+        if '_c4_' not in path.stem:
+            found, expected = {'neck': model.neck.in_channels}, {'neck': outputs}
+        else:
+            head = model.roi_head
+            found = {
+                'rpn_head': model.rpn_head.in_channels,
+                'bbox_roi_extractor': head.bbox_roi_extractor.out_channels,
+                'bbox_head': head.bbox_head.in_channels,
+                'mask_head': head.mask_head.in_channels if 'mask_head' in head else outputs[3],
+            }
+            expected = dict(zip(found, (outputs[2], outputs[2], outputs[3], outputs[3])))
+            if head.shared_head.width != width:
+                yield f'the shared head is {head.shared_head.width} wide, not {width}'
+        for part in found:
+            if found[part] != expected[part]:
+                yield f'{part} reads {found[part]} channels at width {width}, not {expected[part]}'
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=ids)
-def test_schedule_is_that_of_the_name(path):
-    cfg = load(path, width=0.3)
+def check_schedule_is_that_of_the_name(path, cfg):
     key = next((key for key in SCHEDULES if f'_{key}_' in path.stem), '2x')
     length, milestones = SCHEDULES[key]
-    assert {name: cfg.train_cfg[name] for name in length} == length
-    assert cfg.param_scheduler[1].milestones == milestones
-    assert cfg.param_scheduler[1].end == next(iter(length.values()))
-    assert 'custom' in path.stem or cfg.train_dataloader.batch_size == 2
+    if {name: cfg.train_cfg[name] for name in length} != length:
+        yield f'{cfg.train_cfg} is not {length}'
+    if cfg.param_scheduler[1].milestones != milestones:
+        yield f'the steps are at {cfg.param_scheduler[1].milestones}, not {milestones}'
+    if cfg.param_scheduler[1].end != next(iter(length.values())):
+        yield f'the steps end at {cfg.param_scheduler[1].end}'
+    if 'custom' not in path.stem and cfg.train_dataloader.batch_size != 2:
+        yield f'the batch is {cfg.train_dataloader.batch_size}, not 2'
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=ids)
-def test_all_layers_train_with_synchronised_batch_norm(path):
-    cfg = load(path, width=0.3)
+def check_all_layers_train_with_synchronised_batch_norm(path, cfg):
     backbone, roi_head = cfg.model.backbone, cfg.model.get('roi_head', {})
-    assert cfg.sync_bn == 'torch' and (backbone.frozen_stages, backbone.norm_eval) == (-1, False)
+    if cfg.sync_bn != 'torch':
+        yield f'sync_bn is {cfg.sync_bn!r}'
+    if (backbone.frozen_stages, backbone.norm_eval) != (-1, False):
+        yield f'frozen_stages and norm_eval are {backbone.frozen_stages} and {backbone.norm_eval}'
     if '_c4_' in path.stem:
-        assert roi_head.shared_head.type == 'us3l_mm.SlimmableResLayer'
-        assert roi_head.shared_head.init_cfg == backbone.init_cfg
-    else:
-        assert cfg.model.neck.norm_cfg.type == 'BN'
-        heads = [roi_head[name] for name in ('bbox_head', 'mask_head') if name in roi_head]
-        assert all(head.norm_cfg.type == 'BN' for head in heads)
-    pixels = cfg.model.data_preprocessor  # those of the pretraining
-    assert pixels.mean == [123.675, 116.28, 103.53] and pixels.bgr_to_rgb
+        if roi_head.shared_head.type != 'us3l_mm.SlimmableResLayer':
+            yield f'the shared head is a {roi_head.shared_head.type}'
+        if roi_head.shared_head.init_cfg != backbone.init_cfg:
+            yield 'the shared head starts from other weights than the backbone'
+        return
+    heads = [name for name in ('bbox_head', 'mask_head') if name in roi_head]
+    for name, part in [('neck', cfg.model.neck), *((name, roi_head[name]) for name in heads)]:
+        if part.norm_cfg.type != 'BN':
+            yield f'the norm of the {name} is {part.norm_cfg.type}'
+
+
+def check_pixels_are_those_of_the_pretraining(path, cfg):
+    pixels = cfg.model.data_preprocessor
+    if pixels.mean != [123.675, 116.28, 103.53] or not pixels.bgr_to_rgb:
+        yield f'the pixels are {pixels}'
+
+
+def check_docstring_has_command_and_result_and_the_file_stays_short(path, cfg):
+    text = path.read_text()
+    for part in (str(path), 'Result: '):
+        if part not in text.split('"""')[1]:
+            yield f'the docstring lacks {part!r}'
+    count = len([line for line in text.splitlines() if line.strip()])
+    if count > 40:
+        yield f'{count} lines, more than 40'
+
+
+CHECKS = (
+    check_width_reaches_all_that_reads_the_backbone,
+    check_schedule_is_that_of_the_name,
+    check_all_layers_train_with_synchronised_batch_norm,
+    check_pixels_are_those_of_the_pretraining,
+    check_docstring_has_command_and_result_and_the_file_stays_short,
+)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_config_has_no_fault(path):
+    found = all_faults(CHECKS, path, load(path, width=0.3))
+    assert not found, '\n'.join([f'{path.name}:', *found])
+
+
+@pytest.mark.parametrize(
+    ('name', 'wrong', 'checks'),
+    [
+        ('mask-rcnn_r50_c4_1x_coco', {'model.roi_head.shared_head.type': 'ResLayer', 'sync_bn': None}, {2: 2}),
+        ('retinanet_r18_fpn_1x_coco', {'model.neck.norm_cfg.type': 'LN', 'train_cfg.max_epochs': 3}, {1: 1, 2: 1}),
+        ('retinanet_r18_fpn_1x_coco', {'model.data_preprocessor.bgr_to_rgb': False}, {3: 1}),
+        ('retinanet_r18_fpn_1x_coco', {'train_dataloader.batch_size': 4}, {1: 1}),
+    ],
+)
+def test_checks_find_their_faults(name, wrong, checks):
+    path = Path('configs/det') / f'{name}.py'
+    cfg = load(path, width=0.3)
+    cfg.merge_from_dict(wrong)
+    for i, check in enumerate(CHECKS):
+        assert len(all_faults([check], path, cfg)) == checks.get(i, 0), check.__name__
 
 
 def test_voc_has_all_of_its_images_and_metrics():
@@ -91,13 +145,6 @@ def test_voc_has_all_of_its_images_and_metrics():
     assert cfg.test_dataloader.dataset.ann_file == 'VOC2007/ImageSets/Main/test.txt'
     assert cfg.test_evaluator.iou_thrs == pytest.approx([0.5 + 0.05 * i for i in range(10)])
     assert cfg.model.roi_head.bbox_head.num_classes == 20
-
-
-@pytest.mark.parametrize('path', CONFIGS, ids=ids)
-def test_docstring_has_the_command_of_this_config(path):
-    text = path.read_text().split('"""')[1]
-    assert str(path) in text and 'Result: ' in text
-    assert len([line for line in path.read_text().splitlines() if line.strip()]) <= 40
 
 
 def test_what_a_run_dumps_builds_the_same_model(tmp_path):

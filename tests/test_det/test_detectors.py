@@ -9,6 +9,8 @@ from us3l_mm.config import read_config, set_width
 from us3l_mm.models import SlimmableResNet_CIFAR
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d, calibrate_bn, use_width
 
+pytestmark = pytest.mark.usefixtures('parse_once')
+
 CONFIG = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
 SMALL = dict(depth=18, stem_channels=16, base_channels=16)
 

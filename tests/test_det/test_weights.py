@@ -12,6 +12,8 @@ from us3l_mm.config import read_config, set_width
 from us3l_mm.models import SlimmableResLayer, SlimmableResNet
 from us3l_mm.slim import calibrate_bn, to_dense, use_width
 
+pytestmark = pytest.mark.usefixtures('parse_once')
+
 TINY = dict(depth=18, stem_channels=16, base_channels=16)
 
 

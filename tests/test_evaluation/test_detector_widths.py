@@ -11,6 +11,8 @@ from us3l_mm.deploy.costs import detector_costs
 from us3l_mm.evaluation.detector_widths import evaluate_widths, widths_table
 from us3l_mm.registry import METRICS
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
+
 CONFIG = 'configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
 WIDTHS = (1.0, 0.5)
 

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from itertools import permutations
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,11 +16,12 @@ from mmpretrain.models import SelfSupDataPreprocessor
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_images
 
+from builders import ROOT
 from us3l_mm.models.data_preprocessors import BatchedViewsPreprocessor, batched_views, image_ops
 from us3l_mm.models.data_preprocessors.random_ops import augment, draw_boxes, draw_jitter
 
 pytestmark = pytest.mark.usefixtures('mmpretrain_scope')
-BASE = Path(__file__).parents[2] / 'configs/_base_/datasets'
+BASE = ROOT / 'configs/_base_/datasets'
 PIXELS = dict(mean=[120.0, 115.0, 110.0], std=[60.0, 58.0, 56.0], to_rgb=True)
 VIEW = Config.fromfile(BASE / 'cifar100_us3l.py').view
 BLURRED = [
@@ -292,7 +292,7 @@ def test_batches_that_do_not_fit_are_refused(photos):
         preprocessor(dict(inputs=list(images), data_samples=None), True)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 def test_gpu_draws_the_same_without_waiting(photos, set_time):
     set_time(0, 1, 0, 1)
     preprocessor = BatchedViewsPreprocessor([BLURRED, VIEW], [1, 1], **PIXELS)

@@ -10,7 +10,7 @@ from us3l_mm.models import US3L
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d
 
-pytestmark = pytest.mark.usefixtures('mmpretrain_scope')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('mmpretrain_scope')]
 ITERATIONS = 6
 
 

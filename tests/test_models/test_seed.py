@@ -7,7 +7,7 @@ from mmengine.optim import OptimWrapper
 
 from us3l_mm.models import SEED, SlimmableNonLinearNeck, SlimmableResNet_CIFAR
 
-pytestmark = pytest.mark.usefixtures('mmpretrain_scope')
+pytestmark = [pytest.mark.usefixtures('parse_once'), pytest.mark.usefixtures('mmpretrain_scope')]
 
 TEACHER = dict(type='us3l_mm.SlimmableResNet_CIFAR', depth=50, width=1.0, stem_channels=8, base_channels=8)
 NECK = dict(hid_channels=16, out_channels=12, num_layers=2, with_bias=True, with_last_bn=False, with_last_bias=True)

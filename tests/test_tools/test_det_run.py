@@ -3,9 +3,6 @@
 import json
 import pickle
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,13 +12,9 @@ from mmengine.runner import CheckpointLoader
 from us3l_mm.models import SlimmableResNet_CIFAR
 from us3l_mm.slim import calibrate_bn
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
+
 CONFIG = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
-
-
-def tool(monkeypatch, name, *arguments):
-    monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
-    (script,) = Path('tools').rglob(name)
-    runpy.run_path(str(script), run_name='__main__')
 
 
 def metrics(work_dir):
@@ -34,14 +27,14 @@ def metrics(work_dir):
 
 
 @pytest.fixture
-def data(tmp_path, monkeypatch):
-    """Options that point the config to 4 scenes."""
-    tool(monkeypatch, 'make_digit_scenes.py', tmp_path / 'scenes', '--train', 4, '--val', 2)
-    roots = [f'{split}_dataloader.dataset.data_root={tmp_path}/scenes/' for split in ('train', 'val', 'test')]
-    return [*roots, 'model.test_cfg.score_thr=0']  # a net that has learnt nothing shall predict something
+def data(digit_scenes):
+    """Options that point the config to 4 scenes, which this process reads."""
+    of_loader = (f'dataset.data_root={digit_scenes}/', 'num_workers=0', 'persistent_workers=False')
+    options = [f'{split}_dataloader.{option}' for split in ('train', 'val', 'test') for option in of_loader]
+    return [*options, 'model.test_cfg.score_thr=0']  # a net that has learnt nothing shall predict something
 
 
-def test_train_and_test_at_half_width(tmp_path, monkeypatch, data):
+def test_train_and_test_at_half_width(tmp_path, run_tool, data):
     net = SlimmableResNet_CIFAR(depth=18, stem_channels=16, base_channels=16)
     calibrate_bn(net, [1.0, 0.5], [torch.randn(4, 3, 32, 32)])
     state = {f'backbone.{key}': value for key, value in net.state_dict().items()}
@@ -49,7 +42,7 @@ def test_train_and_test_at_half_width(tmp_path, monkeypatch, data):
     work_dir = tmp_path / 'run'
     options = [f'model.backbone.init_cfg.checkpoint={tmp_path}/pretrained.pth', 'train_dataloader.batch_size=2']
     options += ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'optim_wrapper.optimizer.lr=0']
-    tool(monkeypatch, 'train.py', CONFIG, '--width', 0.5, '--work-dir', work_dir, '--cfg-options', *data, *options)
+    run_tool('train', CONFIG, '--width', 0.5, '--work-dir', work_dir, '--cfg-options', *data, *options)
     trained = metrics(work_dir)
     assert 0 <= trained['coco/bbox_mAP'] <= 1
     dumped = Config.fromfile(str(work_dir / 'retinanet_r18-fpn_1xb4-10e_digits.py'))
@@ -61,7 +54,7 @@ def test_train_and_test_at_half_width(tmp_path, monkeypatch, data):
 
     out, drawn = tmp_path / 'predictions.pkl', tmp_path / 'drawn'
     arguments = [CONFIG, work_dir / 'epoch_1.pth', '--work-dir', tmp_path / 'test', '--out', out, '--show-dir', drawn]
-    tool(monkeypatch, 'test.py', *arguments, '--width', 0.5, '--cfg-options', *data)
+    run_tool('test', *arguments, '--width', 0.5, '--cfg-options', *data)
     assert metrics(tmp_path / 'test')['coco/bbox_mAP'] == trained['coco/bbox_mAP']
     with open(out, 'rb') as file:
         assert [result['img_id'] for result in pickle.load(file)] == [1, 2]
@@ -69,17 +62,17 @@ def test_train_and_test_at_half_width(tmp_path, monkeypatch, data):
 
     # Another width than that of the training is no silent mistake.
     with pytest.raises(RuntimeError, match='does not fit SlimmableResNet_CIFAR'):
-        tool(monkeypatch, 'test.py', *arguments[:4], '--width', 1.0, '--cfg-options', *data)
+        run_tool('test', *arguments[:4], '--width', 1.0, '--cfg-options', *data)
 
 
-def test_checkpoint_with_missing_parts_is_refused(tmp_path, monkeypatch, data):
+def test_checkpoint_with_missing_parts_is_refused(tmp_path, run_tool, data):
     net = SlimmableResNet_CIFAR(depth=18, stem_channels=16, base_channels=16, width=1.0)
     # Statistics as if it were trained.
     state = {f'backbone.{key}': value + 0.1 * ('running_' in key) for key, value in net.state_dict().items()}
     torch.save({'state_dict': state}, tmp_path / 'backbone_only.pth')
     arguments = [CONFIG, tmp_path / 'backbone_only.pth', '--work-dir', tmp_path / 'test', '--cfg-options', *data]
     with pytest.raises(RuntimeError, match='(?s)missing keys.*bbox_head'):
-        tool(monkeypatch, 'test.py', *arguments)
+        run_tool('test', *arguments)
 
 
 @pytest.mark.parametrize(
@@ -89,57 +82,57 @@ def test_checkpoint_with_missing_parts_is_refused(tmp_path, monkeypatch, data):
         (['CONFIG', 'x.pth', '--launcher', 'magic'], 'invalid choice'),
     ],
 )
-def test_bad_options_of_test(monkeypatch, capsys, arguments, message):
+def test_bad_options_of_test(run_tool, capsys, arguments, message):
     with pytest.raises(SystemExit):
-        tool(monkeypatch, 'test.py', *arguments)
+        run_tool('test', *arguments)
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_pretraining_config_cannot_be_tested(tmp_path, monkeypatch):
+def test_pretraining_config_cannot_be_tested(tmp_path, run_tool):
     (tmp_path / 'pretraining.py').write_text('model = dict(type="X")\n')
     with pytest.raises(SystemExit, match='has no test_dataloader'):
-        tool(monkeypatch, 'test.py', tmp_path / 'pretraining.py', 'x.pth', '--work-dir', tmp_path)
+        run_tool('test', tmp_path / 'pretraining.py', 'x.pth', '--work-dir', tmp_path)
 
 
 @pytest.mark.parametrize('width', ['0', '1.5', 'half', 'layer3=2'])
-@pytest.mark.parametrize('name', ['train.py', 'test.py'])
-def test_bad_width_stops_before_anything_is_built(tmp_path, monkeypatch, capsys, name, width):
-    checkpoint = ['x.pth'] if name == 'test.py' else []
+@pytest.mark.parametrize('name', ['train', 'test'])
+def test_bad_width_stops_before_anything_is_built(tmp_path, run_tool, capsys, name, width):
+    checkpoint = ['x.pth'] if name == 'test' else []
     with pytest.raises(SystemExit):
-        tool(monkeypatch, name, CONFIG, *checkpoint, '--width', width, '--work-dir', tmp_path / 'run')
+        run_tool(name, CONFIG, *checkpoint, '--width', width, '--work-dir', tmp_path / 'run')
     assert 'a width is a number in (0, 1], or one for each of some parts' in capsys.readouterr().err
     assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('name', ['train.py', 'test.py'])
-def test_missing_files_are_named(tmp_path, monkeypatch, data, name):
-    checkpoint = [tmp_path / 'none.pth'] if name == 'test.py' else []
+@pytest.mark.parametrize('name', ['train', 'test'])
+def test_missing_files_are_named(tmp_path, run_tool, data, name):
+    checkpoint = [tmp_path / 'none.pth'] if name == 'test' else []
     with pytest.raises(FileNotFoundError, match='none.py'):
-        tool(monkeypatch, name, tmp_path / 'none.py', *checkpoint)
+        run_tool(name, tmp_path / 'none.py', *checkpoint)
     with pytest.raises(FileNotFoundError, match='none.pth'):
-        load = [f'model.backbone.init_cfg.checkpoint={tmp_path}/none.pth'] if name == 'train.py' else []
-        tool(monkeypatch, name, CONFIG, *checkpoint, '--work-dir', tmp_path / 'run', '--cfg-options', *data, *load)
+        load = [f'model.backbone.init_cfg.checkpoint={tmp_path}/none.pth'] if name == 'train' else []
+        run_tool(name, CONFIG, *checkpoint, '--work-dir', tmp_path / 'run', '--cfg-options', *data, *load)
 
 
-def test_checkpoint_of_another_model_is_not_trained_on(tmp_path, monkeypatch, data):
+def test_checkpoint_of_another_model_is_not_trained_on(tmp_path, run_tool, data):
     torch.save({'state_dict': {'fc.weight': torch.zeros(2, 2)}}, tmp_path / 'other.pth')
     options = [*data, f'load_from={tmp_path}/other.pth', 'model.backbone.init_cfg=None']
     with pytest.raises(RuntimeError, match=r"none of the \d+ keys of RetinaNet: it has \['fc.weight'\]"):
-        tool(monkeypatch, 'train.py', CONFIG, '--work-dir', tmp_path / 'run', '--cfg-options', *options)
+        run_tool('train', CONFIG, '--work-dir', tmp_path / 'run', '--cfg-options', *options)
 
 
-def test_train_and_test_at_widths_of_parts(tmp_path, monkeypatch, data):
+def test_train_and_test_at_widths_of_parts(tmp_path, run_tool, data):
     width = 'layer3=0.5,layer4=0.75'
     net = SlimmableResNet_CIFAR(depth=18, stem_channels=16, base_channels=16)
     calibrate_bn(net, [{'layer3': 0.5, 'layer4': 0.75}], [torch.randn(4, 3, 32, 32)])
     torch.save({'state_dict': {f'backbone.{k}': v for k, v in net.state_dict().items()}}, tmp_path / 'pretrained.pth')
     work_dir = tmp_path / 'run'
     options = [f'model.backbone.init_cfg.checkpoint={tmp_path}/pretrained.pth', 'train_cfg.max_epochs=1']
-    tool(monkeypatch, 'train.py', CONFIG, '--width', width, '--work-dir', work_dir, '--cfg-options', *data, *options)
+    run_tool('train', CONFIG, '--width', width, '--work-dir', work_dir, '--cfg-options', *data, *options)
     dumped = work_dir / 'retinanet_r18-fpn_1xb4-10e_digits.py'
     assert Config.fromfile(str(dumped)).model.neck.in_channels == [32, 96]
     saved = CheckpointLoader.load_checkpoint(str(work_dir / 'epoch_1.pth'))['state_dict']
     assert saved['backbone.layer4.0.conv1.weight'].shape[:2] == (96, 32)
     for config, arguments in ((CONFIG, ['--width', width]), (dumped, [])):  # what was dumped knows the widths
         arguments += ['--work-dir', tmp_path / 'test', '--cfg-options', *data]
-        tool(monkeypatch, 'test.py', config, work_dir / 'epoch_1.pth', *arguments)
+        run_tool('test', config, work_dir / 'epoch_1.pth', *arguments)

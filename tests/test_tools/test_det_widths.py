@@ -1,6 +1,5 @@
 """A detector at several widths: each is trained and tested once, and a cut-off run goes on."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,16 +9,15 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from builders import load_script
 from us3l_mm.config import load_config
 from us3l_mm.models import SlimmableResNet_CIFAR
 from us3l_mm.slim import calibrate_bn
 from us3l_mm.utils import jobs as steps
 
-ROOT = Path(__file__).parents[2]
 CONFIG = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
-spec = importlib.util.spec_from_file_location('det_widths', ROOT / 'tools' / 'det_widths.py')
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
+tool = load_script('det_widths')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
 
 
 class Commands:

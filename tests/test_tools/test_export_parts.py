@@ -13,6 +13,8 @@ from torch import nn
 from us3l_mm.config import load_config
 from us3l_mm.slim import SlimmableLayer, calibrate_bn, use_width, width_label
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
+
 PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
 CLASSIFIER = 'configs/digits/usnet_r18_1xb64-2e_digits.py'
 DETECTOR = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'

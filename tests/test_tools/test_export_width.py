@@ -15,6 +15,8 @@ from us3l_mm.config import load_config
 from us3l_mm.deploy import export
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableLayer, calibrate_bn, to_dense, use_width
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
+
 PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
 CLASSIFIER = 'configs/digits/usnet_r18_1xb64-2e_digits.py'
 FIXED = 'configs/digits/supervised_r18_1xb64-2e_digits.py'

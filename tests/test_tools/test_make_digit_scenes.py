@@ -1,6 +1,5 @@
 """The detection set made of scikit-learn's digits and photographs."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,9 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-spec = importlib.util.spec_from_file_location('make_digit_scenes', 'tools/dataset_converters/make_digit_scenes.py')
-scenes = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(scenes)
+from builders import load_script
+
+pytestmark = pytest.mark.slow
+
+scenes = load_script('make_digit_scenes')
 
 
 def make(folder, *options):

@@ -2,7 +2,6 @@
 
 import argparse
 import fcntl
-import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +11,12 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from builders import ROOT, load_script
 from us3l_mm.config import read_config
 from us3l_mm.utils import jobs
 
-ROOT = Path(__file__).parents[2]
-spec = importlib.util.spec_from_file_location('run_table', ROOT / 'tools' / 'run_table.py')
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
+tool = load_script('run_table')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
 
 TABLES = ('methods', 'ablation', 'epochs', 'sampling-regularisation', 'sandwich-dynamic')
 # Base loss, distillation loss, auxiliary head, momentum for the base network, momentum for sub-networks: the paper's.
@@ -60,7 +58,7 @@ def test_the_tables_are_there():
 
 
 @pytest.mark.parametrize('row', ABLATION.split('\n')[1:-1])
-def test_ablation_case_is_the_papers(row, mmpretrain_scope):
+def test_ablation_case_is_the_papers(row, mmpretrain_scope, no_random_weights):
     case, base, distill, head, base_momentum, sub_momentum = row.split()
     model = MODELS.build(configs('ablation', case)['pretrain'].model)
     targets = {'no': 'online', 'yes': 'momentum'}
@@ -91,6 +89,7 @@ def test_ablation_case_has_the_recipe_of_its_base_loss(row):
             assert head.hid_channels == 2048 and head.num_layers == 2
 
 
+@pytest.mark.usefixtures('mmpretrain_scope', 'no_random_weights')
 @pytest.mark.parametrize(
     ('table', 'case', 'dynamic', 'sandwich', 'group'),
     [
@@ -108,7 +107,9 @@ def test_ablation_case_has_the_recipe_of_its_base_loss(row):
         ('epochs', 'r18-800', True, True, True),
     ],
 )
-def test_other_cases_vary_sampling_and_regularisation_alone(table, case, dynamic, sandwich, group, mmpretrain_scope):
+def test_other_cases_vary_sampling_and_regularisation_alone(
+    table, case, dynamic, sandwich, group, mmpretrain_scope, no_random_weights
+):
     cfg = configs(table, case)['pretrain']
     model = MODELS.build(cfg.model)
     assert (model.sampler.dynamic, model.sampler.sandwich) == (dynamic, sandwich)
@@ -135,9 +136,7 @@ BACKBONES = {'r18': ('SlimmableResNet_CIFAR', 18), 'r50': ('SlimmableResNet_CIFA
 
 
 @pytest.mark.parametrize('case', tool.load_table('methods').cases)
-def test_case_of_the_methods_table_trains_that_method_and_backbone(case, mmpretrain_scope, monkeypatch):
-    for draw in ('uniform_', 'normal_'):
-        monkeypatch.setattr(torch.Tensor, draw, lambda tensor, *_, **__: tensor)  # random weights show nothing more
+def test_case_of_the_methods_table_trains_that_method_and_backbone(case, mmpretrain_scope, no_random_weights):
     backbone, method = case.split('-', 1)
     kind, epochs, individual = METHODS[method]
     width = 0.25 if individual else None
@@ -152,7 +151,7 @@ def test_case_of_the_methods_table_trains_that_method_and_backbone(case, mmpretr
 
 
 @pytest.mark.parametrize('case', [f'r18-{method}' for method in METHODS])
-def test_methods_table_runs_on_digits_too(case, mmpretrain_scope):
+def test_methods_table_runs_on_digits_too(case, mmpretrain_scope, no_random_weights):
     model = MODELS.build(configs('methods', case)['pretrain'].model)
     assert model.neck.fc0.in_features == 128
 

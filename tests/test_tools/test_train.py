@@ -1,16 +1,13 @@
 """From the command line of tools/train.py to the config."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from builders import ROOT, load_script
 
-_spec = importlib.util.spec_from_file_location('train_tool', ROOT / 'tools/train.py')
-train = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(train)
+pytestmark = pytest.mark.slow
+train = load_script('train')
 
 
 def wrapper(monkeypatch, *arguments):

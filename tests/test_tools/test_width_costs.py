@@ -12,6 +12,8 @@ from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.models import SlimmableResNet_CIFAR
 from us3l_mm.slim import calibrate_bn
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
+
 PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
 DETECTOR = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
 ALL_WIDTHS = 'configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'

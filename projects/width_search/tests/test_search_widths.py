@@ -1,18 +1,19 @@
 """From a pretraining to the widths of its parts, their statistics and the narrow net."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from builders import ROOT
 from us3l_mm.config import read_config
 from us3l_mm.slim import use_width
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
+
 CONFIG = 'configs/digits/r18_1xb64-16e_digits.py'
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope='module')

@@ -8,24 +8,19 @@ from pathlib import Path
 
 import torch
 from mmengine.logging import MessageHub
-from mmengine.model import BaseDataPreprocessor, BaseModel, MMDistributedDataParallel
+from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
-import us3l_mm  # noqa: F401  before anything imports mmcv.ops
-from us3l_mm.models import US3L, SlimmableResNet_CIFAR
+from builders import BATCH_NORM, make_views, us3l_cfg
+from us3l_mm.models import US3L
 from us3l_mm.registry import MODEL_WRAPPERS
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d
 
 COUNT, IMAGES = 4, 16  # iterations, one in each stage of dynamic sampling; images of the joint batch
-
-
-class TinyResNet(SlimmableResNet_CIFAR):
-    """ResNet of a block without and a block with a downsampling shortcut."""
-
-    arch_settings = {18: (SlimmableResNet_CIFAR.arch_settings[18][0], (1, 1))}
+SYNCHRONISED = dict(type='us3l_mm.SlimmableBatchNorm2d', sync=True)
 
 
 class Convolutions(nn.Module):
@@ -40,30 +35,11 @@ class Convolutions(nn.Module):
         return (self.conv2(self.conv1(x).relu()).relu(),)
 
 
-def predictor(norm):
-    return dict(
-        type='NonLinearNeck',
-        in_channels=16,
-        hid_channels=24,
-        out_channels=16,
-        with_last_bn=False,
-        with_last_bias=True,
-        with_avg_pool=False,
-        norm_cfg=norm,
-    )
-
-
-def loss(name):
-    if name == 'mse':
-        return dict(type='CosineSimilarityLoss')
-    return dict(type='us3l_mm.NTXentLoss', gather=name == 'nce gathered')
-
-
 # Base loss, distillation loss, batch norm (of each process, or synchronised), update rule; further options.
 SCENARIOS = {
     'nce': ('nce gathered', 'nce gathered', False, 'per_width'),
     'nce, accumulate': ('nce gathered', 'nce gathered', False, 'accumulate'),
-    'mse': ('mse', 'mse', False, 'per_width', dict(group_reg=None)),
+    'mse': ('mse', 'mse', False, 'per_width', dict(group_reg=False)),
     'mse, accumulate': ('mse', 'mse', False, 'accumulate'),
     'batch norm, nce': ('nce gathered', 'mse', True, 'per_width'),
     'batch norm, mse, accumulate': ('mse', 'nce gathered', True, 'accumulate'),
@@ -79,45 +55,14 @@ UNEVEN = {2: [9, 7], 4: [2, 1, 7, 6]}  # images of each process
 
 def make_model(base, distill, batch_norm, update, options=None):
     torch.manual_seed(3)
-    synchronised = dict(type='us3l_mm.SlimmableBatchNorm2d', sync=True)
-    norm = dict(type='BN1d', track_running_stats=False) if batch_norm else dict(type='LN')
-    norm = synchronised if batch_norm == 'sync' else norm
-    backbone = Convolutions()
-    if batch_norm:
-        backbone = TinyResNet(
-            depth=18,
-            stem_channels=32,
-            base_channels=32,
-            num_stages=2,
-            strides=(1, 2),
-            dilations=(1, 1),
-            out_indices=(1,),
-            norm_cfg=synchronised if batch_norm == 'sync' else None,
-        )
-    model = US3L(
-        data_preprocessor=BaseDataPreprocessor(),
-        backbone=backbone,
-        neck=dict(
-            type='us3l_mm.SlimmableNonLinearNeck',
-            in_channels=64,
-            hid_channels=24,
-            out_channels=16,
-            num_layers=3,
-            with_bias=True,
-            with_last_bn=False,
-            with_last_bias=True,
-            norm_cfg=norm,
-        ),
-        head=dict(
-            type='LatentPredictHead',
-            loss=loss(base),
-            predictor=predictor(norm) if base == 'mse' else dict(type='torch.nn.Identity'),
-        ),
-        distill_loss=loss(distill),
-        distill_predictor=predictor(norm),
-        update=update,
-        **dict(group_reg=dict(coefficient=1e-3)) | (options or {}),
-    )
+    norm, in_backbone = {
+        False: (dict(type='LN'), None),
+        True: (BATCH_NORM, None),
+        'sync': (SYNCHRONISED, SYNCHRONISED),
+    }[batch_norm]
+    backbone = dict(norm_cfg=in_backbone) if batch_norm else Convolutions()
+    case = (base, distill, True, True, True)
+    model = US3L(**us3l_cfg(case, backbone=backbone, norm_cfg=norm, update=update, **(options or {})))
     return model.double().train()
 
 
@@ -133,10 +78,9 @@ def train(model, step, views):
     return logs, {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def make_views():
-    generator = torch.Generator().manual_seed(7)
-    shape = (IMAGES, 3, 8, 8)
-    return [[torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2)] for _ in range(COUNT)]
+def joint_views():
+    """Those of all processes."""
+    return make_views(COUNT, IMAGES)
 
 
 def count_reductions(wrapped):
@@ -213,7 +157,7 @@ def work(rank, world_size, folder):
     meeting = f'file://{folder.resolve()}/meeting_of_{world_size}'
     torch.distributed.init_process_group('gloo', init_method=meeting, rank=rank, world_size=world_size)
     DefaultScope.get_instance('worker', scope_name='mmpretrain')
-    views = [[view.chunk(world_size)[rank] for view in pair] for pair in make_views()]
+    views = [[view.chunk(world_size)[rank] for view in pair] for pair in joint_views()]
     results = {}
     gathers = count_gathers()
     for name in SCENARIOS if world_size == 2 else OF_FOUR:

@@ -1,10 +1,8 @@
 """Two and four processes over gloo, against one process that has all images."""
 
-import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -13,14 +11,13 @@ from mmengine.model import MMFullyShardedDataParallel
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from builders import ROOT, load_script
 from us3l_mm.models import NTXentLoss
 from us3l_mm.models.losses import nt_xent
 
-ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.slow
 
-_spec = importlib.util.spec_from_file_location('ddp_worker', Path(__file__).with_name('ddp_worker.py'))
-ddp_worker = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(ddp_worker)
+ddp_worker = load_script('ddp_worker')
 
 SCENARIOS = ddp_worker.SCENARIOS
 of_two = pytest.mark.parametrize('name', SCENARIOS)
@@ -33,7 +30,7 @@ of_all = pytest.mark.parametrize(
 def results(tmp_path_factory):
     """What each of two or four processes has at its end."""
     folder = tmp_path_factory.mktemp('ddp')
-    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    path = os.pathsep.join([str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')])
     done = subprocess.run(
         [sys.executable, ddp_worker.__file__, str(folder)],
         env=dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS='1'),
@@ -68,7 +65,7 @@ def in_one_process(name, processes):
                 sum(nt_xent(p, t) for p, t in zip(pred.chunk(parts), target.chunk(parts))) / parts
                 for pred, target in zip(preds, targets)
             ]
-    return ddp_worker.train(model, model.train_step, ddp_worker.make_views())
+    return ddp_worker.train(model, model.train_step, ddp_worker.joint_views())
 
 
 @pytest.mark.usefixtures('mmpretrain_scope')
@@ -95,7 +92,7 @@ def test_micro_batches_equal_the_whole_batch(name):
     """Each normalised, and with negatives, by itself; one process, four parts."""
     *scenario, options = SCENARIOS[name]
     model = ddp_worker.make_model(*scenario, options | dict(micro_batches=4))
-    logs, state = ddp_worker.train(model, model.train_step, ddp_worker.make_views())
+    logs, state = ddp_worker.train(model, model.train_step, ddp_worker.joint_views())
     expected_logs, expected = in_one_process(name, 2)
     assert [log['loss'] for log in logs] == pytest.approx([log['loss'] for log in expected_logs], rel=1e-6)
     for key, parameter in state.items():
@@ -113,7 +110,7 @@ def test_micro_batches_that_do_not_fit_are_refused(set_time):
     ):
         model = ddp_worker.make_model(*SCENARIOS['nce'], dict(micro_batches=parts))
         with pytest.raises(ValueError, match=message):
-            ddp_worker.train(model, model.train_step, ddp_worker.make_views())
+            ddp_worker.train(model, model.train_step, ddp_worker.joint_views())
 
 
 @of_all
@@ -193,5 +190,5 @@ def test_fully_sharded_training_is_refused_with_the_reason():
     model = ddp_worker.make_model(*SCENARIOS['mse'])
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
     wrapper = Mock(side_effect=model, module=model, spec=['module'])
-    with pytest.raises(RuntimeError, match='FSDP flattens weights'):
-        MMFullyShardedDataParallel.train_step(wrapper, dict(inputs=ddp_worker.make_views()[0]), optimizer)
+    with pytest.raises(RuntimeError, match='FSDP, which flattens weights'):
+        MMFullyShardedDataParallel.train_step(wrapper, dict(inputs=ddp_worker.joint_views()[0]), optimizer)
