@@ -190,5 +190,5 @@ def test_fully_sharded_training_is_refused_with_the_reason():
     model = ddp_worker.make_model(*SCENARIOS['mse'])
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
     wrapper = Mock(side_effect=model, module=model, spec=['module'])
-    with pytest.raises(RuntimeError, match='FSDP, which flattens weights'):
+    with pytest.raises(RuntimeError, match='FSDP flattens weights'):
         MMFullyShardedDataParallel.train_step(wrapper, dict(inputs=ddp_worker.joint_views()[0]), optimizer)

@@ -136,9 +136,8 @@ class MultiWidthTraining(BaseModel):
             return super().forward(inputs, data_samples, mode)
         if not kwargs.pop('in_step', False):
             raise RuntimeError(
-                f'{type(self).__name__} trains several widths an iteration in its own train_step; for distributed '
-                "training set model_wrapper_cfg=dict(type='us3l_mm.US3LDistributedDataParallel'); FSDP, which flattens "
-                'weights, does not work'
+                f'{type(self).__name__} trains several widths in its own train_step. For distributed training set '
+                "model_wrapper_cfg=dict(type='us3l_mm.US3LDistributedDataParallel'); FSDP flattens weights, so it fails"
             )
         return self.loss(inputs, data_samples, **kwargs)
 
