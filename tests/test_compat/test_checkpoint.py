@@ -1,17 +1,20 @@
 """Loading of checkpoints: real ones resume, damaged and hostile ones are refused with a clear error."""
 
 import collections
+import functools
 import io
 import os
 import pickle
 import shutil
+import zipfile
 
 import mmengine
 import numpy as np
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.hooks import EMAHook
+from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
@@ -317,3 +320,52 @@ def test_model_list_names_lead_to_safe_loading(tmp_path, monkeypatch):
         with pytest.raises((pickle.UnpicklingError, RuntimeError)):
             CheckpointLoader.load_checkpoint(f'openmmlab://{name}')
     assert not (tmp_path / 'marker').exists()
+
+
+@pytest.mark.parametrize('place', ['meta/config', 'meta/cfg', 'message_hub/runtime_info/cfg'])
+def test_config_text_of_a_checkpoint_is_not_run(real_checkpoint, tmp_path, place):
+    """mmengine would run it as Python: Runner.resume that of meta, BaseInferencer both."""
+    loaded = torch.load(real_checkpoint[0] / 'epoch_2.pth', weights_only=False)
+    *folders, name = place.split('/')
+    holder = functools.reduce(dict.__getitem__, folders, loaded)
+    holder[name] = f"__import__('os').mkdir({str(tmp_path / 'marker')!r})"
+    torch.save(loaded, tmp_path / 'epoch_2.pth')
+    resumed = make_runner(tmp_path, place.replace('/', '-'), resume=True, load_from=str(tmp_path / 'epoch_2.pth'))
+    resumed.train()
+    assert resumed.iter == 9
+
+    class Inferencer(BaseInferencer):
+        pipeline = visualize = postprocess = _init_pipeline = _init_visualizer = lambda *_, **__: None
+
+    with pytest.raises((ValueError, AttributeError)):
+        Inferencer(weights=str(tmp_path / 'epoch_2.pth'))
+    assert not (tmp_path / 'marker').exists()
+
+
+def test_text_that_is_run_would_leave_the_marker(tmp_path):
+    """Else the test above would hold for text that nobody could run."""
+    Config.fromstring(f"__import__('os').mkdir({str(tmp_path / 'marker')!r})", file_format='.py')
+    assert (tmp_path / 'marker').exists()
+
+
+def test_every_flipped_bit_of_the_weights_is_found(tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(dict(state_dict=dict(w=torch.randn(300), v=torch.randn(7))), path)
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        places = []
+        for member in archive.infolist():
+            if '/data/' in member.filename:
+                header = member.header_offset
+                name, extra = (int.from_bytes(whole[header + i : header + i + 2], 'little') for i in (26, 28))
+                start = header + 30 + name + extra
+                places += [start, start + member.file_size // 2, start + member.file_size - 1]
+    assert len(places) == 6
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x40
+        path.write_bytes(damaged)
+        with pytest.raises(RuntimeError, match=r'epoch_1\.pth is damaged: wrong checksum of .*/data/'):
+            CheckpointLoader.load_checkpoint(str(path))
+    path.write_bytes(whole)
+    assert CheckpointLoader.load_checkpoint(str(path))['state_dict']['w'].shape == (300,)

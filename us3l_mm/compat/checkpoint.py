@@ -1,16 +1,19 @@
 """Load mmengine checkpoints without running code from them.
 
 mmengine calls ``torch.load`` without ``weights_only``. Up to PyTorch 2.5 that runs any code in the file; from 2.6 on it
-refuses mmengine's own checkpoints, so that no training can be resumed. Downloads run code with every version. The
-loaders here replace mmengine's for local files and http(s).
+refuses mmengine's own checkpoints, so that no training can be resumed. Downloads run code with every version, and so
+do resuming and inference: they run the config that a checkpoint holds as text. The loaders here replace mmengine's for
+local files and http(s), and no loader hands that text on.
 
 Obsolete with an mmengine that passes ``weights_only`` and registers its types: none yet (mmengine 0.10.7).
 """
 
+import functools
 import os
 import pickle
 import re
-from typing import Any, NoReturn
+import zipfile
+from typing import Any, BinaryIO, NoReturn
 
 import torch
 
@@ -36,6 +39,9 @@ def load_from_local(filename: str, map_location=None) -> Any:
     if not os.path.isfile(path):
         raise FileNotFoundError(f'checkpoint {path} not found')
     with open(path, 'rb') as file:
+        damaged = _find_damage(file)
+        if damaged is not None:
+            raise RuntimeError(f'checkpoint {path} is damaged: wrong checksum of {damaged}; copy or download it again')
         try:
             return checkpoint_types.load(file, map_location)
         except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
@@ -81,6 +87,28 @@ def load_from_http(filename: str, map_location=None, model_dir: str | None = Non
     return load_from_local(path, map_location)
 
 
+def _find_damage(file: BinaryIO) -> str | None:
+    """Name the first member of a zip file whose checksum is wrong: torch reads it without looking."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip()
+    except zipfile.BadZipFile:  # another format, or cut off, which loading finds out
+        return None
+    finally:
+        file.seek(0)
+
+
+def _without_config_text(checkpoint: Any) -> Any:
+    """Remove the configs that mmengine would run as Python, in place, and return the checkpoint."""
+    if isinstance(checkpoint, dict):
+        hub = checkpoint.get('message_hub')
+        for holder in (checkpoint.get('meta'), hub.get('runtime_info') if isinstance(hub, dict) else None):
+            if isinstance(holder, dict):
+                for key in ('cfg', 'config'):
+                    holder.pop(key, None)
+    return checkpoint
+
+
 def _refuse_scheme(filename: str, map_location=None) -> NoReturn:
     raise RuntimeError(
         f'mmengine would run code from {filename} with torch {torch.__version__}; '
@@ -117,5 +145,12 @@ def apply() -> None:
     if not checkpoint_types.HAS_ALLOW_LIST:
         others = (r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'open-mmlab://', 'openmmlab://', 'pavi://')
         CheckpointLoader.register_scheme(others, _refuse_scheme, force=True)
+    load = CheckpointLoader.load_checkpoint
+
+    @functools.wraps(load)
+    def load_without_config_text(cls, *args, **kwargs):
+        return _without_config_text(load(*args, **kwargs))
+
+    CheckpointLoader.load_checkpoint = classmethod(load_without_config_text)
     # The loaders of model zoos (openmmlab, torchvision, mmcls) look this name up in mmengine's module.
     checkpoint.load_from_http = load_from_http

@@ -33,7 +33,8 @@ def plain_config(source: Config, plain: nn.Module) -> Config:
         if isinstance(defaults[name].default, dict) and getattr(plain, name, None) is not None:
             given[name] = defaults[name].default
     model = {name: value for name, value in given.items() if name in taken and name != 'init_cfg'}
-    cfg = Config(dict(default_scope=scope, model=dict(type=_name_of(plain), **model)))
+    kind = given.get('detector', _name_of(plain))  # a detector is named as its user spells it
+    cfg = Config(dict(default_scope=scope, model=dict(type=kind, **model)))
     _plain_layers([part for name, part in cfg.model.items() if name != 'backbone'], scope)
     for name, part in cfg.model.items():
         if isinstance(part, dict) and isinstance(getattr(plain, name, None), nn.Module) and name not in _AS_GIVEN:
