@@ -26,12 +26,12 @@ class ScopedRegistry(Registry):
         Raises:
             ImportError: If the type needs mmdet, which is not installed.
         """
-        module = self.with_mmdet.get(self.split_scope_key(key)[1])
-        if module is not None:
+        scope, name = self.split_scope_key(key) if isinstance(key, str) else (None, None)
+        if scope in (None, self.scope) and name in self.with_mmdet:
             try:
-                import_module(module)
+                import_module(self.with_mmdet[name])
             except ModuleNotFoundError as error:
-                raise ImportError(f'us3l_mm.{key} needs mmdet ({error}). Fix: pip install mmdet==3.3.0') from error
+                raise ImportError(f'us3l_mm.{name} needs mmdet ({error}). Fix: pip install mmdet==3.3.0') from error
         return super().get(key)
 
 

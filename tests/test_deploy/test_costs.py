@@ -1,11 +1,22 @@
 """Costs of plain nets, against counts by hand and an injected clock."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from mmengine.registry import MODELS
 from torch import nn
 from torch.nn.functional import linear
 
-from us3l_mm.deploy.costs import activation_memory, measure_latency, net_latency, plain_costs
+from us3l_mm.deploy.costs import (
+    activation_memory,
+    detector_costs,
+    measure_latency,
+    net_latency,
+    plain_costs,
+    width_complexity,
+)
+from us3l_mm.slim import to_dense
 
 
 class Clock:
@@ -104,3 +115,42 @@ def test_costs_equal_a_count_by_hand():
     assert got['params'] == 3 * 8 + 8 + 8 * 16 + 16 + 16 * 8 + 8
     assert got['macs'] == (3 * 8 + 8 * 16 + 16 * 8) * 40
     assert got['activation_bytes'] == 4 * 35 * 40
+
+
+def test_costs_are_counted_on_the_device_and_in_the_type_of_the_net():
+    """A GPU is stood in for by float64: an image of another type raises, too."""
+    net = MODELS.build(dict(type='us3l_mm.SlimmableResNet_CIFAR', depth=18, stem_channels=8, base_channels=8))
+    expected = width_complexity(net, 0.5, 16)
+    assert width_complexity(net.double(), 0.5, 16) == expected
+    assert plain_costs(to_dense(net, 0.5, with_statistics=False).eval(), (16, 16))['macs'] == expected['macs']
+
+
+@pytest.mark.parametrize('roi_head', ['StandardRoIHead', 'CascadeRoIHead'])
+def test_box_heads_of_all_stages_are_counted(roi_head):
+    def head(channels):
+        return nn.Sequential(nn.Flatten(), nn.Linear(4 * 7 * 7, channels))
+
+    stages = [head(10), head(6), head(2)] if roi_head == 'CascadeRoIHead' else [head(10)]
+    extractor = SimpleNamespace(out_channels=4, roi_layers=[SimpleNamespace(output_size=(7, 7))])
+
+    class RoIHead(nn.Module):
+        with_shared_head = False
+
+        def __init__(self):
+            super().__init__()
+            self.bbox_head = nn.ModuleList(stages) if len(stages) > 1 else stages[0]
+            self.bbox_roi_extractor = extractor
+
+    class Detector(nn.Module):
+        test_cfg = SimpleNamespace(rpn=SimpleNamespace(max_per_img=100))
+
+        def __init__(self):
+            super().__init__()
+            self.rpn_head = nn.Conv2d(3, 5, 1)
+            self.roi_head = RoIHead()
+
+        def extract_feat(self, images):
+            return images
+
+    found = detector_costs(Detector(), (8, 6))
+    assert found['macs'] == 3 * 5 * 8 * 6 + 100 * sum(4 * 49 * stage[1].out_features for stage in stages)

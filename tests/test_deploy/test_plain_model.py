@@ -4,14 +4,18 @@ import pytest
 import torch
 from mmdet.models import BaseDetector, FasterRCNN, RetinaNet
 from mmengine.registry import MODELS, init_default_scope
+from mmpretrain.models import LinearClsHead
 
 from us3l_mm.config import load_config
+from us3l_mm.deploy.plain_config import check_config
 from us3l_mm.deploy.plain_model import list_widths, plain_model
-from us3l_mm.slim import SlimmableLayer, calibrate_bn, to_dense
+from us3l_mm.slim import SlimmableLayer, calibrate_bn, to_dense, use_width
 
 pytestmark = pytest.mark.usefixtures('parse_once')
 
 ALL_WIDTHS = 'configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
+PROBE = 'configs/digits/r18_1xb128-20e_digits.py'
+SUPERVISED = 'configs/digits/supervised_r18_1xb64-2e_digits.py'
 SNET = 'configs/digits/snet_r18_1xb64-2e_digits.py'
 VIT = 'configs/digits/vit-tiny_1xb64-2e_digits.py'
 CUSTOM = 'configs/det/faster-rcnn_r50_fpn_voc-custom.py'
@@ -105,3 +109,44 @@ def test_export_of_a_detector_for_all_widths_builds_it_once(tmp_path, monkeypatc
     monkeypatch.setattr(BaseDetector, '__init__', lambda self, *a, **k: (built.append(self), build(self, *a, **k))[1])
     plain = plain_model(ALL_WIDTHS, str(tmp_path / 'x.pth'), 0.5)
     assert len(built) == 1 and type(plain.model) is RetinaNet
+
+
+def probe_checkpoint(path, widths):
+    """Calibrated probe with heads of these widths, saved."""
+    cfg = load_config(PROBE, {'model.widths': widths, 'model.backbone.init_cfg': None})
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    calibrate_bn(model.backbone, widths, [torch.randn(4, 3, 16, 16)])
+    torch.save({'state_dict': model.state_dict()}, path)
+    return model.eval()
+
+
+def test_probe_is_exported_with_the_heads_that_its_checkpoint_has(tmp_path):
+    """`tools/linear_probe.py --widths` trains others than the config names."""
+    model = probe_checkpoint(tmp_path / 'x.pth', [1.0, 0.3])
+    plain = plain_model(PROBE, str(tmp_path / 'x.pth'), 0.3)
+    assert type(plain.model.head) is LinearClsHead
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad(), use_width(model.backbone, 0.3):
+        expected = model.heads['0_3'](model.neck(model.backbone(images)))
+        torch.testing.assert_close(plain.model.head(plain.model.extract_feat(images)), expected)
+    with pytest.raises(ValueError, match=r'no head for width 0\.5'):
+        plain_model(PROBE, str(tmp_path / 'x.pth'), 0.5)
+
+
+def test_classifier_of_a_fixed_width_with_a_slimmable_head_becomes_a_stock_one(tmp_path):
+    options = {'model.head.type': 'us3l_mm.SlimmableLinearClsHead'}
+    cfg = load_config(SUPERVISED, options, width=0.5)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    for name, buffer in model.backbone.named_buffers():
+        if 'running' in name:
+            torch.nn.init.uniform_(buffer, 0.5, 1.5)
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'x.pth')
+    plain = plain_model(SUPERVISED, str(tmp_path / 'x.pth'), 0.5, options)
+    check_config(plain.cfg, plain.model)
+    assert type(plain.model.head) is LinearClsHead and plain.cfg.model.head.type == 'mmpretrain.LinearClsHead'
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        expected = model.eval().head(model.extract_feat(images))
+        torch.testing.assert_close(plain.model.head(plain.model.extract_feat(images)), expected)

@@ -531,3 +531,15 @@ def test_layers_of_ones_own_choice_are_kept():
 def test_batch_norm_that_cannot_be_sliced_is_refused(width):
     with pytest.raises(ValueError, match=r"norm_cfg must be .* got .*SyncBN.*sync=True.*sync_bn = 'torch'"):
         SlimmableResNet(depth=18, width=width, norm_cfg=dict(type='SyncBN'))
+
+
+def test_dense_net_loads_the_checkpoint_that_a_net_built_at_its_width_loads():
+    full = SlimmableResNet(18, **SMALL)
+    calibrate_bn(full, [0.5], [torch.randn(2, 3, 32, 32)])
+    dense = full.dense(0.5)
+    state = {name: tensor.clone() for name, tensor in dense.state_dict().items()}
+    for parameter in dense.parameters():
+        torch.nn.init.zeros_(parameter)
+    dense.load_state_dict(full.state_dict())
+    for name, tensor in dense.state_dict().items():
+        assert torch.equal(tensor, state[name]), name

@@ -242,3 +242,9 @@ def test_bad_width_changes_nothing(width, error):
     with pytest.raises(error, match='width must be'), use_width(net, width):
         pass
     assert widths_of(net) == [1.0] * 3
+
+
+def test_no_layers_can_be_switched():
+    """A training step of a model whose only width is 1.0 may have none."""
+    with switch_layers([], [], share=True):
+        pass

@@ -26,12 +26,12 @@ def find_class(kind: str | type | None, scope: str | None) -> type | None:
         scope (str, optional): ``default_scope`` of the config.
 
     Returns:
-        type | None: None if there is no type, or no registry knows it.
+        type | None: None if there is no type, no registry knows it, or it is a function.
     """
-    if kind is None or isinstance(kind, type):
-        return kind
-    with MODELS.switch_scope_and_registry(scope) as registry:
-        return registry.get(kind)
+    if isinstance(kind, str):
+        with MODELS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(kind)
+    return kind if isinstance(kind, type) else None
 
 
 def names_scope(node: Any, scope: str) -> bool:
@@ -39,8 +39,8 @@ def names_scope(node: Any, scope: str) -> bool:
 
     Args:
         node (Any): Part of a config.
-        scope (str): Scope such as ``'us3l_mm'``. A type is of it by its name, ``'us3l_mm.X'``, or as a class or
-            function that the package of that name defines.
+        scope (str): Scope such as ``'us3l_mm'``. A type belongs to it if it is named
+            ``'us3l_mm.X'``, or is a class or function that is defined in that package.
     """
     kinds = (part.get('type') for part in find_dicts(node))
     names = (kind if isinstance(kind, str) else f'{getattr(kind, "__module__", "")}.' for kind in kinds)

@@ -75,11 +75,15 @@ def load_config(
 def _add_preprocessor(cfg: Config) -> None:
     """Merge the top-level ``data_preprocessor``, which comes with the data set, into the model's; the model's wins.
 
-    A Runner does so only if the model has none, and some tools build models without a Runner.
+    A Runner does so only if the model has none, and some tools build models without a Runner. One of another type than
+    the model's is left alone.
     """
     pixels, model = cfg.get('data_preprocessor'), cfg.get('model')
-    if pixels is not None and model is not None:
-        model.data_preprocessor = {**pixels, **(model.get('data_preprocessor') or {})}
+    if pixels is None or model is None:
+        return
+    own = model.get('data_preprocessor') or {}
+    if not own or pixels.get('type') in (None, own.get('type')):
+        model.data_preprocessor = {**pixels, **own}
 
 
 def _refuse_sync_bn(cfg: Config, backbone: nn.Module | None) -> None:

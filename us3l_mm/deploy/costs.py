@@ -139,7 +139,7 @@ def width_complexity(module: nn.Module, width: Width, input_size: int) -> dict[s
         dict[str, Any]: ``width``, ``params`` and ``macs``; see :func:`count`.
     """
     dense = to_dense(module, width, with_statistics=False).eval()
-    return dict(width=width, **count(dense, torch.rand(1, 3, input_size, input_size)))
+    return dict(width=width, **count(dense, _one_image(dense, (input_size, input_size))))
 
 
 def plain_costs(net: nn.Module, size: tuple[int, int], batch: int = 1) -> dict[str, int]:
@@ -153,7 +153,12 @@ def plain_costs(net: nn.Module, size: tuple[int, int], batch: int = 1) -> dict[s
     Returns:
         dict[str, int]: ``params``; ``macs`` of one image; ``activation_bytes``, see :func:`activation_memory`.
     """
-    return dict(count(net, torch.rand(1, 3, *size)), activation_bytes=activation_memory(net, size, batch))
+    return dict(count(net, _one_image(net, size)), activation_bytes=activation_memory(net, size, batch))
+
+
+def _one_image(net: nn.Module, size: tuple[int, int]) -> Tensor:
+    """An image on the device of a network, of its type."""
+    return next(net.parameters()).new_zeros(1, 3, *size)
 
 
 class _PerImage(nn.Module):
@@ -164,12 +169,12 @@ class _PerImage(nn.Module):
         self.detector = detector
 
     def forward(self, images: Tensor) -> Any:
-        head = getattr(self.detector, 'rpn_head', None) or self.detector.bbox_head
+        head = self.detector.rpn_head if hasattr(self.detector, 'rpn_head') else self.detector.bbox_head
         return head(self.detector.extract_feat(images))
 
 
 class _PerRegion(nn.Module):
-    """The part of a two-stage detector that runs once a region: shared head and box head."""
+    """The part of a two-stage detector that runs once a region: shared head and box head, or those of all stages."""
 
     def __init__(self, roi_head: nn.Module) -> None:
         super().__init__()
@@ -177,7 +182,12 @@ class _PerRegion(nn.Module):
 
     def forward(self, regions: Tensor) -> Any:
         shared = self.roi_head.shared_head(regions) if self.roi_head.with_shared_head else regions
-        return self.roi_head.bbox_head(shared)
+        return [head(shared) for head in _stages(self.roi_head.bbox_head)]
+
+
+def _stages(part: nn.Module) -> list[nn.Module]:
+    """A part of an RoI head, or those of all stages of a cascade."""
+    return list(part) if isinstance(part, nn.ModuleList) else [part]
 
 
 @torch.no_grad()
@@ -195,11 +205,11 @@ def detector_costs(detector: nn.Module, size: tuple[int, int]) -> dict[str, Any]
         dict[str, Any]: ``size``, ``params`` and ``macs``.
     """
     detector.eval()
-    weight = next(detector.parameters())
-    macs = count(_PerImage(detector), weight.new_zeros(1, 3, *size))['macs']
+    image = _one_image(detector, size)
+    macs = count(_PerImage(detector), image)['macs']
     if hasattr(detector, 'roi_head'):
-        extractor = detector.roi_head.bbox_roi_extractor
-        regions = weight.new_zeros(1, extractor.out_channels, *extractor.roi_layers[0].output_size)
+        extractor = _stages(detector.roi_head.bbox_roi_extractor)[0]
+        regions = image.new_zeros(1, extractor.out_channels, *extractor.roi_layers[0].output_size)
         macs += detector.test_cfg.rpn.max_per_img * count(_PerRegion(detector.roi_head), regions)['macs']
     return dict(size=size, params=sum(parameter.numel() for parameter in detector.parameters()), macs=macs)
 

@@ -24,7 +24,7 @@ ONNX_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 
 def describe(plain: PlainModel, config: str, checkpoint: str) -> dict:
     """Describe an exported network in numbers and words, for the file itself."""
-    known = plain.cfg.model.get('data_preprocessor') or plain.cfg.get('data_preprocessor') or {}
+    known = plain.cfg.model.get('data_preprocessor') or {}
     pixels = {key: known[key] for key in ('mean', 'std', 'to_rgb', 'bgr_to_rgb') if key in known}
     return dict(
         width=plain.width,

@@ -94,7 +94,7 @@ def plain_model(
         raise ValueError(f'{path} leaves the width open: give --width')
     width = check_width(fixed if width is None else width)
     state, meta = (None, {}) if checkpoint is None else _read_checkpoint(checkpoint)
-    several = hasattr(kind, 'dense') or (part == 'classifier' and fixed is None and _has_slimmable_head(source))
+    several = hasattr(kind, 'dense') or (part == 'classifier' and _has_slimmable_head(source))
     cfg, model = _from_several(source, state, width) if several else _from_one(source, part, state, width)
     if part != 'backbone':
         for key in _TEST_KEYS:
@@ -199,6 +199,11 @@ def _build(cfg: Config, part: ConfigDict) -> nn.Module:
 
 def _from_several(source: Config, state: dict[str, Tensor] | None, width: Width) -> tuple[Config, nn.Module]:
     """Config and dense network of a slimmable model."""
+    if _fixed_width(source) is not None and not hasattr(_kind_of(source)[0], 'dense'):
+        set_width(source, width)  # it may have been trained at another width than its config has
+    if state is not None and 'widths' in source.model:  # a probe may have been trained with heads of other widths
+        heads = {key.split('.')[1] for key in state if key.startswith('heads.')}
+        source.model.widths = [parse_key(key) for key in heads]
     model = _build(source, source.model)
     if state is not None:
         model.load_state_dict(state, strict=True)

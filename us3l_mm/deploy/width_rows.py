@@ -31,6 +31,8 @@ def width_rows(args: argparse.Namespace, checkpoint: str | None = None, latency:
     rows = []
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
+        if not args.widths and checkpoint is None:
+            raise ValueError('without a checkpoint, of which the calibrated widths are taken, give --widths')
         widths = args.widths or list_widths(args.config, checkpoint, args.cfg_options)
         for width in sorted(set(widths), reverse=True):
             plain = plain_model(args.config, checkpoint, width, args.cfg_options)

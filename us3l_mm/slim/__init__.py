@@ -1,7 +1,7 @@
 """Slimmable layers and networks, in torch alone."""
 
 from .alignment import is_aligned, output_tensors, outputs_close
-from .batchnorm import SlimmableBatchNorm2d
+from .batchnorm import SlimmableBatchNorm2d, UncalibratedError
 from .calibrate import batch_statistics, calibrate_bn
 from .channels import slim_channels
 from .dense import dense_layers, to_dense
@@ -29,6 +29,7 @@ __all__ = [
     'SlimmableLayer',
     'SlimmableLinear',
     'SwitchableBatchNorm2d',
+    'UncalibratedError',
     'Width',
     'WidthSampler',
     'batch_statistics',

@@ -41,6 +41,10 @@ def _synchronised(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: fl
         return torch.addcmul(shift.view(shape), wide, scale.view(shape)).to(x.dtype)
 
 
+class UncalibratedError(RuntimeError):
+    """A batch norm has no statistics of the width that it is evaluated at."""
+
+
 class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
     """:class:`torch.nn.BatchNorm2d` with sliced affine parameters and statistics per width.
 
@@ -95,13 +99,13 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         """Calibrated mean and variance of a width, by default the current one, each of shape (c(width),).
 
         Raises:
-            RuntimeError: If that width is not calibrated.
+            UncalibratedError: If that width is not calibrated.
         """
         key = self.statistics_key if width is None else width_key(width)
         if key not in self.calibrated:
             have = ', '.join(sorted(width_label(parse_key(known)) for known in self.calibrated)) or 'none'
             label = width_label(parse_key(key))
-            raise RuntimeError(
+            raise UncalibratedError(
                 f'BatchNorm has no statistics for width {label} (calibrated: {have}). Measure them by '
                 f'`python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {label}`'
             )

@@ -70,7 +70,7 @@ def switch_layers(
         share (bool): Whether all forward passes in the block share one copy of each sliced weight, which is
             faster if there are several. Weights must not change in the block.
     """
-    key = width_key(widths[0]) if key is None else key
+    key = width_key(widths[0] if widths else 1.0) if key is None else key
     before = [(layer.width, layer.statistics_key, layer.shared) for layer in layers]
     try:
         for layer, width in zip(layers, widths):

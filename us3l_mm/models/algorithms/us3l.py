@@ -162,7 +162,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         """Loss of each target with the embedding of view 1, 2, 1, 2, ... in turn, all (N, D)."""
         loss = self.distill_loss if distill else None
         predictor = self.distill_predictor if distill else None
-        if loss is None and not isinstance(self.head, LatentPredictHead):
+        if loss is None and getattr(type(self.head), 'loss', None) is not LatentPredictHead.loss:
             return [self.head.loss(z, target) for z, target in zip(embeddings, targets)]
         loss = self.head.loss_module if loss is None else loss
         predictor = self.head.predictor if predictor is None else predictor

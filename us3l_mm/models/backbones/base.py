@@ -11,7 +11,16 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from us3l_mm.slim import SlimmableLayer, Width, check_width, meta_copy, to_dense, trace_channels, width_label
+from us3l_mm.slim import (
+    SlimmableLayer,
+    UncalibratedError,
+    Width,
+    check_width,
+    meta_copy,
+    to_dense,
+    trace_channels,
+    width_label,
+)
 
 _STATISTICS = re.compile(r'.*\.running_(mean|var)_.+')  # of one width, see SlimmableBatchNorm2d
 _INITIAL = {'running_mean': 0, 'running_var': 1}
@@ -93,6 +102,7 @@ class SlimmableBackboneMixin(nn.Module):
         channels, outputs = trace_channels(self, width)
         plain: Any = self._densify(self, check_width(width), channels, with_statistics)
         plain.width, plain.out_channels = check_width(width), _channels_of(outputs)
+        plain._full = (meta_copy(self), channels)  # so that it loads full checkpoints as a net built at that width
         return plain
 
     def _densify(
@@ -101,7 +111,7 @@ class SlimmableBackboneMixin(nn.Module):
         """:func:`to_dense`, with an error that says what to do about missing statistics."""
         try:
             return to_dense(net, width, with_statistics=with_statistics, channels=channels)
-        except RuntimeError as error:
+        except UncalibratedError as error:
             if self.require_statistics:
                 raise self._no_statistics(width) from error
             return to_dense(net, width, with_statistics=False, channels=channels)

@@ -64,8 +64,8 @@ class LinearProbe(BaseModel):
         self.fixed_width = getattr(self.backbone, 'width', None)
         if self.fixed_width is not None and self.widths != (self.fixed_width,):
             raise ValueError(
-                f'the backbone is a dense net of width {self.fixed_width:g}, so widths must be '
-                f'[{self.fixed_width:g}], got {list(widths)}'
+                f'the backbone is a dense net of width {width_label(self.fixed_width)}, so widths must be '
+                f'[{width_label(self.fixed_width)}], got {list(widths)}'
             )
         self.heads = nn.ModuleDict()
         for width in self.widths:
@@ -126,6 +126,8 @@ class LinearProbe(BaseModel):
             return features
         heads: list[tuple[float, Any]] = [(width, self.heads[width_key(width)]) for width in self.widths]
         if mode == 'loss':
-            return {f'loss_w{width:g}': head.loss(features[width], data_samples)['loss'] for width, head in heads}
+            return {
+                f'loss_w{width_label(width)}': head.loss(features[width], data_samples)['loss'] for width, head in heads
+            }
         scores = torch.stack([head(features[width]).softmax(dim=1) for width, head in heads], dim=1)  # (N, W, K)
         return add_width_scores(data_samples, scores, self.widths)

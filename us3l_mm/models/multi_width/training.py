@@ -53,7 +53,7 @@ class MultiWidthTraining(BaseModel):
     """Mixin that trains a model with a slimmable ``backbone`` at several widths an iteration.
 
     Put it before a model of mmengine and call :meth:`set_training` in the constructor. The model has a ``loss``,
-    which returns at least ``loss``, a scalar, and ``outputs``, what narrower widths may need of the widest. It may
+    which returns at least ``loss``, a scalar, and ``outputs``, which the losses of narrower widths may use. It may
     override four hooks: :meth:`start_iteration`, :meth:`loss_arguments`, :meth:`extra_logs`, :meth:`penalised`.
 
     Attributes:
