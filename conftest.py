@@ -4,6 +4,7 @@ import copy
 import functools
 import random
 import runpy
+import signal
 import sys
 
 import numpy as np
@@ -46,12 +47,15 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def clean_start():
-    """Seed everything and give mmengine's global managers a fresh life."""
+    """Seed everything and give mmengine's global managers a fresh life; take back what tools set for the process."""
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
     _forget_instances()
+    handler = signal.getsignal(signal.SIGTERM)
     yield
+    # That of a tool would keep alive the pools of later tests: mmdet's metrics end theirs by this signal.
+    signal.signal(signal.SIGTERM, handler)
     _forget_instances()
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float32)

@@ -282,6 +282,7 @@ def teacher(tmp_path_factory):
     return str(folder / 'epoch_1.pth')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', METHODS)
 def test_config_trains_every_parameter_of_the_backbone(method, tmp_path, request):
     options = {'train_dataloader.drop_last': True}
@@ -294,6 +295,7 @@ def test_config_trains_every_parameter_of_the_backbone(method, tmp_path, request
     assert watch.untrained(runner) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backbone', ['mbv2', 'vit-tiny'])
 def test_us3l_of_other_backbones_trains_every_parameter(backbone, tmp_path):
     config = DIGITS / f'{backbone}_1xb64-2e_digits.py'
@@ -302,6 +304,7 @@ def test_us3l_of_other_backbones_trains_every_parameter(backbone, tmp_path):
     assert watch.untrained(runner) == []
 
 
+@pytest.mark.slow
 def test_linear_evaluation_of_an_individual_network_trains_the_head_only(tmp_path):
     run(digits_config('simclr'), tmp_path / 'pretrain', 0.5)
     checkpoint = str(tmp_path / 'pretrain/epoch_1.pth')

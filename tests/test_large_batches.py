@@ -54,6 +54,7 @@ def test_a_step_of_lars_is_the_formula():
     torch.testing.assert_close(norm.detach(), before[1] - 7.2 * norm.grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('batch', 'rate'), [(128, 7.2 / 32), (512, 7.2 / 8)])
 def test_auto_scaling_is_linear_in_the_batch(batch, rate, tmp_path):
     """A batch trained in parts counts as a whole: the Runner sees the batch of its data loader."""

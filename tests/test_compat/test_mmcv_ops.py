@@ -271,6 +271,7 @@ def test_compiled_module_is_left_alone(monkeypatch):
     assert sys.modules['mmcv._ext'] is compiled
 
 
+@pytest.mark.slow
 def test_setup_is_idempotent_and_imports_no_model_package():
     package = Path(us3l_mm.compat.__file__).parents[1]
     # A bare parent package, so that only what compat itself imports counts.

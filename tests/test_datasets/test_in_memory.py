@@ -139,6 +139,7 @@ def train(work_dir, stop=None, resume=False):
     return record.losses, runner.model.state_dict()
 
 
+@pytest.mark.slow
 def test_us3l_trains_and_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     losses, expected = train(tmp_path / 'whole')
     before, _ = train(tmp_path / 'parts', stop=1)

@@ -22,6 +22,7 @@ def test_equals_a_count_by_hand(width):
     assert convs <= got['macs'] < 1.1 * convs  # mmengine also counts batch norm
 
 
+@pytest.mark.slow
 def test_published_cost_of_resnet50():
     """The paper's Table 6: its parameters count the classifier of 1000 classes; its 22.56M at 1.0 is no such sum."""
     net = MODELS.build(dict(type='us3l_mm.SlimmableResNet', depth=50))

@@ -105,6 +105,7 @@ def test_neck_of_another_width_is_refused():
         set_width(cfg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('width', [1.0, 0.3])
 def test_mask_rcnn_of_the_coco_config_trains_all_of_the_backbone(width):
     cfg = read_config('configs/det/mask-rcnn_r50_fpn_1x_coco.py')

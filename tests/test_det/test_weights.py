@@ -132,6 +132,7 @@ def test_supervised_checkpoints_load_at_full_width(save, prefix):
     assert sliced.bn1.running_mean.eq(0).all() and sliced.bn1.running_var.eq(1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('width', [1.0, 0.3])
 def test_c4_detector_of_a_config_trains_backbone_and_shared_head(net, save, width):
     """The config for Pascal VOC with a narrow net, all of its layers."""

@@ -73,6 +73,7 @@ def epochs(order):
     return seen
 
 
+@pytest.mark.slow
 def test_workers_follow_the_epoch_and_not_the_run():
     run, resumed = epochs([0, 1, 2]), epochs([2])
     assert torch.equal(run[2], resumed[2])

@@ -172,6 +172,7 @@ def assert_same_parameters(model, reference):
         assert error < 1e-6, f'{name}: relative error {error:.1e}'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('update', ['per_width', 'accumulate'])
 def test_fifty_iterations_equal_the_reference(update, set_time):
     """Shared slices, the update of all tensors at once and inference mode drift from plain loops by rounding only."""
