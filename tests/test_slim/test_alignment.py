@@ -66,6 +66,7 @@ def test_nothing_is_left_behind():
 def test_tensors_of_nested_outputs():
     a, b, c = (torch.full((1,), float(i)) for i in range(3))
     assert [float(t) for t in output_tensors([a, (b, [c])])] == [0, 1, 2] and output_tensors(()) == []
+    assert [float(t) for t in output_tensors(dict(x=[a], y=dict(z=b)))] == [0, 1]
 
 
 def test_outputs_are_equal_but_for_rounding():

@@ -1,6 +1,6 @@
 """Check that a narrow network is the first channels of the full one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,8 @@ def output_tensors(output: Any) -> list[Tensor]:
     """Flatten a nested output into a list of tensors."""
     if isinstance(output, Tensor):
         return [output]
-    return [tensor for part in output for tensor in output_tensors(part)]
+    parts = output.values() if isinstance(output, Mapping) else output
+    return [tensor for part in parts for tensor in output_tensors(part)]
 
 
 def outputs_close(got: list[Tensor], expected: list[Tensor]) -> bool:
