@@ -282,7 +282,7 @@ sys.modules['us3l_mm'].__path__ = [{str(package)!r}]
 from us3l_mm.compat import setup
 setup()
 ext = sys.modules.get('mmcv._ext')
-assert not {{'mmdet', 'mmpretrain', 'mmcv.ops'}} & set(sys.modules)
+assert not {{'mmdet', 'mmpretrain.models', 'mmpretrain.datasets', 'mmcv.ops'}} & set(sys.modules)
 setup.cache_clear()
 setup()
 assert sys.modules.get('mmcv._ext') is ext

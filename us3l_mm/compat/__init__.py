@@ -1,12 +1,12 @@
 """Make the OpenMMLab packages work with current PyTorch, NumPy and Python, one file a topic.
 
 Each file says which upstream change makes it obsolete. Only ``us3l_mm`` itself imports this package. Nothing here
-imports mmdet, mmpretrain or ``mmcv.ops``.
+imports mmdet, the models or data sets of mmpretrain, or ``mmcv.ops``.
 """
 
 import functools
 
-from . import checkpoint, mmcv_ops, numpy2, package_lookup, warning_filters
+from . import checkpoint, mmcv_ops, multimodal, numpy2, package_lookup, warning_filters
 
 __all__ = ['setup']
 
@@ -18,5 +18,5 @@ def setup() -> None:
     Call it before anything imports ``mmcv.ops``, mmdet or mmpretrain: mmcv looks up its compiled operators when it is
     imported.
     """
-    for topic in (warning_filters, mmcv_ops, numpy2, package_lookup, checkpoint):
+    for topic in (warning_filters, mmcv_ops, numpy2, package_lookup, checkpoint, multimodal):
         topic.apply()
