@@ -325,7 +325,7 @@ def test_model_list_names_lead_to_safe_loading(tmp_path, monkeypatch):
 @pytest.mark.parametrize('place', ['meta/config', 'meta/cfg', 'message_hub/runtime_info/cfg'])
 def test_config_text_of_a_checkpoint_is_not_run(real_checkpoint, tmp_path, place):
     """mmengine would run it as Python: Runner.resume that of meta, BaseInferencer both."""
-    loaded = torch.load(real_checkpoint[0] / 'epoch_2.pth', weights_only=False)
+    loaded = checkpoint.load_from_local(str(real_checkpoint[0] / 'epoch_2.pth'))
     *folders, name = place.split('/')
     holder = functools.reduce(dict.__getitem__, folders, loaded)
     holder[name] = f"__import__('os').mkdir({str(tmp_path / 'marker')!r})"
