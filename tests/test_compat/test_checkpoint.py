@@ -5,6 +5,7 @@ import functools
 import io
 import os
 import pickle
+import random
 import shutil
 import zipfile
 
@@ -369,3 +370,22 @@ def test_every_flipped_bit_of_the_weights_is_found(tmp_path):
             CheckpointLoader.load_checkpoint(str(path))
     path.write_bytes(whole)
     assert CheckpointLoader.load_checkpoint(str(path))['state_dict']['w'].shape == (300,)
+
+
+def test_a_flipped_bit_anywhere_is_an_error_or_changes_nothing(tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    state = dict(w=torch.randn(40), v=torch.randn(7))
+    torch.save(dict(state_dict=state), path)
+    whole, draw, errors = path.read_bytes(), random.Random(0), 0
+    for place in draw.sample(range(len(whole)), 250):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            loaded = CheckpointLoader.load_checkpoint(str(path))['state_dict']
+        except (RuntimeError, pickle.UnpicklingError) as error:
+            assert str(path) in str(error)
+            errors += 1
+        else:
+            assert loaded.keys() == state.keys() and all(torch.equal(loaded[key], state[key]) for key in state), place
+    assert 0 < errors < 250  # the padding between members counts for nothing

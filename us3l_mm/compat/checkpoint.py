@@ -41,7 +41,7 @@ def load_from_local(filename: str, map_location=None) -> Any:
     with open(path, 'rb') as file:
         damaged = _find_damage(file)
         if damaged is not None:
-            raise RuntimeError(f'checkpoint {path} is damaged: wrong checksum of {damaged}; copy or download it again')
+            raise RuntimeError(f'checkpoint {path} is damaged: {damaged}; copy or download it again')
         try:
             return checkpoint_types.load(file, map_location)
         except Exception as error:  # damaged files raise whatever their bytes say
@@ -88,12 +88,15 @@ def load_from_http(filename: str, map_location=None, model_dir: str | None = Non
 
 
 def _find_damage(file: BinaryIO) -> str | None:
-    """Name the first member of a zip file whose checksum is wrong: torch reads it without looking."""
+    """Say what is wrong with a zip file, whose checksums torch does not compare; None for sound and for other files."""
     try:
+        if not zipfile.is_zipfile(file):  # another format, or cut off, which loading finds out
+            return None
         with zipfile.ZipFile(file) as archive:
-            return archive.testzip()
-    except zipfile.BadZipFile:  # another format, or cut off, which loading finds out
-        return None
+            member = archive.testzip()
+        return None if member is None else f'wrong checksum of {member}'
+    except Exception as error:  # damaged headers raise whatever their bytes say
+        return f'{type(error).__name__}: {error}'
     finally:
         file.seek(0)
 

@@ -202,8 +202,8 @@ def _from_several(source: Config, state: dict[str, Tensor] | None, width: Width)
     if _fixed_width(source) is not None and not hasattr(_kind_of(source)[0], 'dense'):
         set_width(source, width)  # it may have been trained at another width than its config has
     if state is not None and 'widths' in source.model:  # a probe may have been trained with heads of other widths
-        heads = {key.split('.')[1] for key in state if key.startswith('heads.')}
-        source.model.widths = [parse_key(key) for key in heads]
+        heads = dict.fromkeys(key.split('.')[1] for key in state if key.startswith('heads.'))
+        source.model.widths = [parse_key(key) for key in heads] or source.model.widths
     model = _build(source, source.model)
     if state is not None:
         model.load_state_dict(state, strict=True)
