@@ -389,3 +389,91 @@ def test_a_flipped_bit_anywhere_is_an_error_or_changes_nothing(tmp_path):
         else:
             assert loaded.keys() == state.keys() and all(torch.equal(loaded[key], state[key]) for key in state), place
     assert 0 < errors < 250  # the padding between members counts for nothing
+
+
+def loaded_with(folder, state, **others):
+    """Write a checkpoint and load it as every tool does."""
+    torch.save(dict(state_dict=state, **others), folder / 'epoch_1.pth')
+    return CheckpointLoader.load_checkpoint(str(folder / 'epoch_1.pth'))
+
+
+def sound_state():
+    return {
+        'backbone.conv.weight': torch.randn(2, 3),
+        'backbone.bn.running_mean': torch.zeros(2),
+        'backbone.bn.running_var': torch.ones(2),
+        'backbone.bn.running_mean_0_5': torch.zeros(1),
+        'backbone.bn.running_var_0_5': torch.ones(1),
+        'backbone.bn.num_batches_tracked': torch.tensor(3),
+        'mask': torch.tensor([0.0, -torch.inf]),  # of attention
+        'index': torch.arange(3),
+        'freqs': torch.ones(2, dtype=torch.complex64),
+        'nothing': torch.ones(0),
+        'neck._extra_state': None,
+    }
+
+
+def values(fill, dtype=torch.float32):
+    return torch.tensor([1, 1, fill, 1, fill, 1], dtype=dtype).view(2, 3)
+
+
+def test_sound_states_load(tmp_path):
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e5m2):
+        state = {key: v.to(dtype) if key.endswith('weight') else v for key, v in sound_state().items()}
+        assert loaded_with(tmp_path, state)['state_dict'].keys() == state.keys()
+    shared = torch.randn(6)
+    assert loaded_with(tmp_path, {'a.weight': shared, 'b.weight': shared[2:4]})
+    torch.save(sound_state(), tmp_path / 'flat.pth')
+    assert CheckpointLoader.load_checkpoint(str(tmp_path / 'flat.pth'), map_location='meta')['mask'].is_meta
+
+
+NAN, INF = float('nan'), float('inf')
+
+
+@pytest.mark.parametrize(
+    'key, value, told',
+    [
+        ('backbone.conv.weight', values(NAN), 'NaN in 2 of 6 values of backbone.conv.weight'),
+        ('backbone.conv.weight', values(INF, torch.float16), 'infinity in 2 of 6 values of backbone.conv.weight'),
+        ('backbone.conv.weight', values(-INF, torch.bfloat16), 'infinity in 2 of 6'),
+        ('backbone.conv.weight', values(INF, torch.float8_e5m2), 'infinity in 2 of 6'),
+        ('backbone.conv.weight', values(1, torch.int8), 'backbone.conv.weight is of type torch.int8'),
+        ('backbone.conv.weight', values(1, torch.complex64), 'backbone.conv.weight is of type torch.complex64'),
+        ('backbone.conv.weight', values(1).to_sparse(), 'backbone.conv.weight is of .*layout torch.sparse_coo'),
+        ('backbone.conv.weight', [[1.0] * 3] * 2, 'backbone.conv.weight is a list'),
+        ('backbone.conv.weight', None, 'backbone.conv.weight is a NoneType'),
+        ('backbone.fc.bias', torch.ones(2, dtype=torch.bool), 'backbone.fc.bias is of type torch.bool'),
+        ('backbone.bn.running_var', torch.tensor([1.0, -1e-9]), '1 of 2 values of the variance .*bn.running_var are'),
+        ('backbone.bn.running_var_0_5', torch.tensor([-1.0]), 'variance backbone.bn.running_var_0_5 are negative'),
+        ('backbone.bn.running_mean_0_5', torch.tensor([NAN]), 'NaN in 1 of 1 values of backbone.bn.running_mean_0_5'),
+        ('backbone.bn.running_mean', torch.zeros(2, dtype=torch.long), 'running_mean is of type torch.int64'),
+        ('backbone.bn.running_mean', torch.zeros(3), r'running_mean has shape \(3,\), not \(2,\), beside'),
+        ('other.running_var', torch.ones(2), 'other.running_mean is missing, beside other.running_var'),
+        ('mask', torch.tensor([0.0, NAN]), 'NaN in 1 of 2 values of mask'),
+        ('freqs', torch.tensor([complex(0, NAN), 0]), 'NaN in 1 of 4 values of freqs'),
+        (7, torch.ones(1), 'the key 7 is a int'),
+    ],
+)
+@pytest.mark.parametrize('where', ['state_dict', 'ema_state_dict', 'the checkpoint'])
+def test_values_that_no_sound_training_writes_are_refused(tmp_path, key, value, told, where):
+    state = {**sound_state(), key: value}
+    holder = state if where == 'the checkpoint' else {'state_dict': sound_state(), where: state}
+    torch.save(holder, tmp_path / 'epoch_1.pth')
+    with pytest.raises(RuntimeError, match=told) as caught:
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'epoch_1.pth'))
+    assert f'{tmp_path / "epoch_1.pth"} cannot be used, its {where} is unsound' in str(caught.value)
+
+
+def test_the_first_faults_are_named_and_the_others_counted(tmp_path):
+    with pytest.raises(RuntimeError, match=r'w0\.weight; .* w1\.weight; .* w2\.weight; and 4 more\. Use an earlier'):
+        loaded_with(tmp_path, {f'w{i}.weight': values(NAN) for i in range(7)})
+
+
+@pytest.mark.parametrize('content', [[1], 'text', torch.ones(2), None])
+def test_what_holds_no_state_is_refused(tmp_path, content):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(content, path)
+    with pytest.raises(RuntimeError, match=r'epoch_1\.pth holds a .*, not a dict'):
+        CheckpointLoader.load_checkpoint(str(path))
+    with pytest.raises(RuntimeError, match=r'epoch_1\.pth .*, not a dict of tensors'):
+        loaded_with(tmp_path, content)

@@ -3,7 +3,7 @@
 mmengine calls ``torch.load`` without ``weights_only``. Up to PyTorch 2.5 that runs any code in the file; from 2.6 on it
 refuses mmengine's own checkpoints, so that no training can be resumed. Downloads run code with every version, and so
 do resuming and inference: they run the config that a checkpoint holds as text. The loaders here replace mmengine's for
-local files and http(s), and no loader hands that text on.
+local files and http(s). No loader hands that text on, or weights with NaN, which mmengine would train on.
 
 Obsolete with an mmengine that passes ``weights_only`` and registers its types: none yet (mmengine 0.10.7).
 """
@@ -16,6 +16,8 @@ import zipfile
 from typing import Any, BinaryIO, NoReturn
 
 import torch
+
+from us3l_mm.utils.bad_values import find_bad_values
 
 from . import checkpoint_types
 
@@ -112,6 +114,20 @@ def _without_config_text(checkpoint: Any) -> Any:
     return checkpoint
 
 
+def _check_content(checkpoint: Any, name: str) -> None:
+    """Raise RuntimeError if a checkpoint is no dict, or its weights are not what a sound training writes."""
+    if not isinstance(checkpoint, dict):
+        raise RuntimeError(f'checkpoint {name} holds a {type(checkpoint).__name__}, not a dict; give a checkpoint')
+    states = {key: checkpoint[key] for key in ('state_dict', 'ema_state_dict') if key in checkpoint}
+    for key, state in (states or {'the checkpoint': checkpoint}).items():
+        fault = find_bad_values(state)
+        if fault is not None:
+            raise RuntimeError(
+                f'checkpoint {name} cannot be used, its {key} is unsound: {fault}. Use an earlier checkpoint, or get '
+                'the file anew'
+            )
+
+
 def _refuse_scheme(filename: str, map_location=None) -> NoReturn:
     raise RuntimeError(
         f'mmengine would run code from {filename} with torch {torch.__version__}; '
@@ -151,9 +167,11 @@ def apply() -> None:
     load = CheckpointLoader.load_checkpoint
 
     @functools.wraps(load)
-    def load_without_config_text(cls, *args, **kwargs):
-        return _without_config_text(load(*args, **kwargs))
+    def load_and_check(cls, filename, *args, **kwargs):
+        found = load(filename, *args, **kwargs)
+        _check_content(found, filename)
+        return _without_config_text(found)
 
-    CheckpointLoader.load_checkpoint = classmethod(load_without_config_text)
+    CheckpointLoader.load_checkpoint = classmethod(load_and_check)
     # The loaders of model zoos (openmmlab, torchvision, mmcls) look this name up in mmengine's module.
     checkpoint.load_from_http = load_from_http
