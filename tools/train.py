@@ -30,6 +30,9 @@ def parse_args() -> argparse.Namespace:
         help='continue from this checkpoint; without a path, from the latest one in the work dir',
     )
     parser.add_argument(
+        '--overwrite', action='store_true', help='delete the checkpoints in the work dir and train from the start'
+    )
+    parser.add_argument(
         '--amp',
         nargs='?',
         const='float16',
@@ -57,6 +60,7 @@ def config_from_args(args: argparse.Namespace) -> Config:
     elif args.amp == 'float16':
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    cfg.overwrite = args.overwrite
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
@@ -69,13 +73,9 @@ def config_from_args(args: argparse.Namespace) -> Config:
 
 def main() -> None:
     args = parse_args()
-    from mmengine.runner import Runner
+    from us3l_mm.engine import ResumableRunner
 
-    from us3l_mm.engine import CheckLoadedHook
-
-    runner = Runner.from_cfg(config_from_args(args))
-    runner.register_hook(CheckLoadedHook())
-    runner.train()
+    ResumableRunner.from_cfg(config_from_args(args)).train()
 
 
 if __name__ == '__main__':

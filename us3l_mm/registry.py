@@ -36,8 +36,9 @@ class ScopedRegistry(Registry):
 
 
 DATASETS = ScopedRegistry('DATASETS', ['us3l_mm.datasets'], {'CustomVOC': 'us3l_mm.datasets.custom_voc'})
-FUNCTIONS = ScopedRegistry('FUNCTIONS', ['us3l_mm.datasets', 'us3l_mm.engine'])
+FUNCTIONS = ScopedRegistry('FUNCTIONS', ['us3l_mm.datasets'])
 HOOKS = ScopedRegistry('HOOKS', ['us3l_mm.engine'])
+LOOPS = ScopedRegistry('LOOPS', ['us3l_mm.engine'])
 METRICS = ScopedRegistry('METRICS', ['us3l_mm.evaluation'])
 MODELS = ScopedRegistry(
     'MODELS',
@@ -50,4 +51,5 @@ MODELS = ScopedRegistry(
 )
 MODEL_WRAPPERS = ScopedRegistry('MODEL_WRAPPERS', ['us3l_mm.models'])
 OPTIM_WRAPPERS = ScopedRegistry('OPTIM_WRAPPERS', ['us3l_mm.engine'])
+RUNNERS = ScopedRegistry('RUNNERS', ['us3l_mm.engine'])
 TASK_UTILS = ScopedRegistry('TASK_UTILS', ['us3l_mm.models'])

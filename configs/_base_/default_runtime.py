@@ -1,6 +1,7 @@
 """Hooks, logging and seeds that all pretraining and probing configs share."""
 
 default_scope = 'mmpretrain'
+runner_type = 'us3l_mm.ResumableRunner'
 default_hooks = dict(
     runtime_info=dict(type='us3l_mm.DeferredRuntimeInfoHook'),  # no value is read from the GPU between two logs
     timer=dict(type='IterTimerHook'),
@@ -9,12 +10,10 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
-custom_hooks = [
-    dict(type='us3l_mm.EpochSeedHook'),
-    dict(type='us3l_mm.CheckInvalidLossHook', interval=50),  # a loss that is not finite is an error
-]
 env_cfg = dict(
-    cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl')
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl', timeout=600),
 )
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='mmengine.Visualizer', vis_backends=vis_backends)

@@ -17,5 +17,3 @@ param_scheduler = [
     _base_.param_scheduler[1],  # divides the rate as the base does
 ]
 auto_scale_lr = dict(enable=True)
-# Boxes in files of unknown origin: an infinite loss shall not go unnoticed.
-custom_hooks = [dict(type='us3l_mm.CheckInvalidLossHook', interval=50)]

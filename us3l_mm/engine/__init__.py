@@ -1,16 +1,20 @@
-"""What mmengine runs: hooks, an optimizer wrapper and the seeding of data-loading workers."""
+"""What mmengine runs: a Runner with its loops and hooks for trainings that lose nothing, and an optimizer wrapper."""
 
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper
-from .check_invalid_loss_hook import CheckInvalidLossHook
 from .check_loaded_hook import CheckLoadedHook
+from .checkpoint_hook import ResumableCheckpointHook
 from .deferred_log_hook import DeferredRuntimeInfoHook
-from .seed_hook import EpochSeedHook, seed_worker
+from .loops import ResumableEpochLoop, ResumableIterLoop
+from .non_finite_hook import NonFiniteHook
+from .runner import ResumableRunner
 
 __all__ = [
     'BFloat16OptimWrapper',
-    'CheckInvalidLossHook',
     'CheckLoadedHook',
     'DeferredRuntimeInfoHook',
-    'EpochSeedHook',
-    'seed_worker',
+    'NonFiniteHook',
+    'ResumableCheckpointHook',
+    'ResumableEpochLoop',
+    'ResumableIterLoop',
+    'ResumableRunner',
 ]

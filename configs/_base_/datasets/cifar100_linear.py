@@ -8,7 +8,6 @@ train_dataloader = dict(
     num_workers=8,
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    worker_init_fn=dict(type='us3l_mm.seed_worker'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='CIFAR100',

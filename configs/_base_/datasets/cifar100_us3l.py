@@ -18,7 +18,6 @@ train_dataloader = dict(
     persistent_workers=False,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    worker_init_fn=dict(type='us3l_mm.seed_worker'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='CIFAR100',

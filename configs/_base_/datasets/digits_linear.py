@@ -9,7 +9,6 @@ train_dataloader = dict(
     num_workers=0,  # tiny images: a worker costs more than it saves
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    worker_init_fn=dict(type='us3l_mm.seed_worker'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='us3l_mm.Digits', split='train', pipeline=pipeline),
 )

@@ -6,5 +6,4 @@ slimmable_detector = dict(
     sampler=dict(dynamic=False),  # the sandwich rule from the start
     distill=dict(feature=0.1, cls=0.1, box=0.1),
 )
-custom_hooks = [dict(type='us3l_mm.CheckInvalidLossHook', interval=50)]  # a loss that is not finite is an error
 model_wrapper_cfg = dict(type='us3l_mm.US3LDistributedDataParallel')

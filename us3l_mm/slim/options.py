@@ -1,0 +1,110 @@
+"""Checks of options, whose errors name the option, what was got, and what it may be."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+
+_LARGEST = torch.finfo(torch.float32).max  # what is larger becomes infinite in tensors
+
+
+def arguments_of(kind: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a constructor by name, with its defaults, to check what a subclass hands on.
+
+    Raises:
+        TypeError: If the constructor cannot take them.
+    """
+    bound = inspect.signature(kind).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments
+
+
+def _refuse(name: str, needed: str, value: Any, error: type[Exception] = TypeError) -> NoReturn:
+    raise error(f'{name} must be {needed}, got {value!r:.100} of type {type(value).__name__}')
+
+
+def check_number(name: str, value: Any, interval: str = '(-inf, inf)') -> float:
+    """Return ``value``, if it is a finite real number in an interval.
+
+    Args:
+        name (str): Option, for the error.
+        value (Any): What was given; True and False are no numbers.
+        interval (str): Such as ``'(0, 1]'``: square brackets include the end.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it lies outside, or float32 cannot hold it.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        _refuse(name, f'a number in {interval}', value)
+    low, high = map(float, interval[1:-1].split(','))
+    inside = low < value < high or (interval[0] == '[' and value == low) or (interval[-1] == ']' and value == high)
+    if not inside or abs(value) > _LARGEST:
+        _refuse(name, f'in {interval}{" and finite in float32" if inside else ""}', value, ValueError)
+    return value  # type: ignore[return-value]
+
+
+def check_range(name: str, value: Any, interval: str) -> tuple[float, float]:
+    """Return ``value`` as a tuple, if it is two numbers in an interval, the lower one first; else raise an error."""
+    needed = f'(lowest, highest) in {interval}'
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        _refuse(name, needed, value)
+    limits = tuple(check_number(f'each limit of {name}', limit, interval) for limit in value)
+    if len(limits) != 2 or limits[0] > limits[1]:
+        _refuse(name, needed, value, ValueError)
+    return limits
+
+
+def check_count(name: str, value: Any, least: int = 1, most: int = 2**63 - 1) -> int:
+    """Return ``value``, if it is a whole number from ``least`` to ``most``; neither True nor 3.0 is one."""
+    needed = f'a whole number from {least}{"" if most == 2**63 - 1 else f" to {most}"}'
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        _refuse(name, needed, value)
+    if not least <= value <= most:
+        _refuse(name, needed, value, ValueError)
+    return value  # type: ignore[return-value]
+
+
+def check_size(name: str, value: Any, least: int = 1, most: int = 100_000) -> Any:
+    """Return ``value``, if it is a count as for :func:`check_count`, or two of them, for height and width."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return check_count(name, value, least, most)
+    if len(value) != 2:
+        _refuse(name, 'one number, or two for height and width', value, ValueError)
+    return tuple(check_count(f'each number of {name}', size, least, most) for size in value)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return ``value``, if it is True or False; the text 'False' and 0 are neither."""
+    if not isinstance(value, bool):
+        _refuse(name, 'True or False', value)
+    return value
+
+
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
+    """Return ``value``, if it is one of ``choices``."""
+    if value not in tuple(choices):
+        _refuse(name, f'one of {tuple(choices)}', value, ValueError)
+    return value
+
+
+def check_list(name: str, value: Any, kind: type = object) -> Any:
+    """Return ``value``, if it is a list or tuple that is not empty, of items of one kind."""
+    needed = f'a list of at least one {"item" if kind is object else kind.__name__}'
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, kind) for item in value):
+        _refuse(name, needed, value)
+    if not value:
+        _refuse(name, needed, value, ValueError)
+    return value
+
+
+def check_config(name: str, value: Any, typed: bool = True) -> Any:
+    """Return ``value``, if it is a dict, with ``typed`` one with a type, or a module that is built already."""
+    if typed and isinstance(value, nn.Module):
+        return value
+    if not isinstance(value, Mapping) or (typed and 'type' not in value):
+        _refuse(name, 'a dict with a type' if typed else 'a dict', value)
+    return value
