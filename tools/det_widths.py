@@ -23,7 +23,7 @@ from mmengine.utils import get_git_hash
 from us3l_mm.deploy.costs import detector_costs
 from us3l_mm.slim import parse_width, width_label
 from us3l_mm.utils.files import write_text
-from us3l_mm.utils.jobs import StepFailed, last_checkpoint, run_step, run_unfinished
+from us3l_mm.utils.jobs import StepFailed, run_step, run_unfinished
 from us3l_mm.utils.tables import markdown_table
 from us3l_mm.visualization import Curve, Panel, plot_panels
 
@@ -99,10 +99,10 @@ def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> N
     cfg, work_dir = configs['detector'], folder / 'train'
     loop = cfg.train_cfg
     name = f'iter_{loop.max_iters}.pth' if 'max_iters' in loop else f'epoch_{loop.max_epochs}.pth'
-    if last_checkpoint(work_dir, name) is None:
+    checkpoint = work_dir / name
+    if not checkpoint.exists():
         run_step(TOOLS / 'train.py', [folder / 'detector.py', '--work-dir', work_dir, '--resume'], lock, gpus)
-    checkpoint = last_checkpoint(work_dir, name)
-    if checkpoint is None:
+    if not checkpoint.exists():
         raise StepFailed(f'train left no {name} in {work_dir}')
     run_step(TOOLS / 'test.py', [folder / 'detector.py', checkpoint, '--work-dir', folder / 'test'], lock, gpus)
     metrics = read_metrics(folder / 'test')

@@ -9,7 +9,6 @@ import os.path as osp
 from mmengine.config import DictAction
 from mmengine.fileio import dump
 from mmengine.registry import MODELS
-from mmengine.runner import Runner
 
 from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.slim import parse_single_width
@@ -23,6 +22,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--widths', type=parse_single_width, nargs='+', help='widths; those of the config if not given')
     parser.add_argument('--work-dir', help='where logs and results go; work_dirs/<name of the config> if not given')
     parser.add_argument('--resume', action='store_true', help='continue from the latest checkpoint in the work dir')
+    parser.add_argument(
+        '--overwrite', action='store_true', help='delete the checkpoints in the work dir and train from the start'
+    )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
@@ -44,16 +46,17 @@ def table(rows: list[dict]) -> str:
 
 def main() -> None:
     args = parse_args()
-    from us3l_mm.config import load_config  # here: --help need not wait for it
+    from us3l_mm.config import load_config  # here: --help need not wait for them
+    from us3l_mm.engine import ResumableRunner
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     if args.widths is not None:
         cfg.model.widths = args.widths
-    cfg.resume = args.resume
+    cfg.resume, cfg.overwrite = args.resume, args.overwrite
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=args.checkpoint, prefix='backbone.')
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    runner = Runner.from_cfg(cfg)
+    runner = ResumableRunner.from_cfg(cfg)
     runner.train()
     metrics = runner.test()
     model = runner.model.module if hasattr(runner.model, 'module') else runner.model

@@ -20,7 +20,7 @@ from mmengine.utils import get_git_hash
 
 from us3l_mm.slim import check_width
 from us3l_mm.utils.files import write_text
-from us3l_mm.utils.jobs import StepFailed, last_checkpoint, run_step, run_unfinished
+from us3l_mm.utils.jobs import StepFailed, run_step, run_unfinished
 from us3l_mm.utils.tables import MISSING, markdown_table
 from us3l_mm.visualization import Curve, Panel, plot_panels
 
@@ -135,12 +135,11 @@ def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> N
     """
     cfg, probe = configs['pretrain'], configs['probe']
     epochs, pretrain = cfg.train_cfg.max_epochs, folder / 'pretrain'
-    name = f'epoch_{epochs}.pth'
-    if last_checkpoint(pretrain, name) is None:
+    checkpoint = pretrain / f'epoch_{epochs}.pth'
+    if not checkpoint.exists():
         run_step(TOOLS / 'train.py', [folder / 'pretrain.py', '--work-dir', pretrain, '--resume'], lock, gpus)
-    checkpoint = last_checkpoint(pretrain, name)
-    if checkpoint is None:
-        raise StepFailed(f'train left no {name} in {pretrain}')
+    if not checkpoint.exists():
+        raise StepFailed(f'train left no {checkpoint.name} in {pretrain}')
     if cfg.model.backbone.get('width') is None:  # a dense net has its statistics from training
         uncalibrated, checkpoint = checkpoint, folder / 'calibrated.pth'
         if not checkpoint.exists():

@@ -162,7 +162,7 @@ def test_cases_of_the_epochs_table_are_the_configs_of_that_length(backbone, epoc
     ours = configs('epochs', f'{backbone[:3]}-{epochs}', dataset='cifar100')['pretrain']
     path = f'configs/us3l/{backbone}-{epochs}e_cifar100.py'
     written = read_config(ROOT / path)
-    for key in ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader', 'custom_hooks'):
+    for key in ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader'):
         assert ours[key] == written[key], key
 
 
@@ -203,7 +203,7 @@ cases = dict(
 
 
 class Commands:
-    """Stands for ``subprocess.run``: keeps the commands, leaves their files, fails where told."""
+    """Stands for ``subprocess.Popen``: keeps the commands, leaves their files, fails where told."""
 
     def __init__(self):
         self.done = []
@@ -219,7 +219,7 @@ class Commands:
         if failure is KeyboardInterrupt:
             raise failure
         if failure is not None:
-            return SimpleNamespace(returncode=failure)
+            return SimpleNamespace(wait=lambda: failure)
         value = {name: command[command.index(name) + 1] for name in ('--work-dir', '--out') if name in command}
         cfg = Config.fromfile(config)
         if step in ('train', 'dist_train'):
@@ -230,19 +230,18 @@ class Commands:
             rows = [dict(width=width, top1=100 * width - 0.125) for width in cfg.model.widths]
             Path(value['--work-dir']).mkdir()
             (Path(value['--work-dir']) / 'linear_probe.json').write_text(json.dumps(dict(widths=rows)))
-        return SimpleNamespace(returncode=0)
+        return SimpleNamespace(wait=lambda: 0)
 
 
 def save_checkpoint(folder, epoch):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f'epoch_{epoch}.pth').touch()
-    (folder / 'last_checkpoint').write_text(str(folder / f'epoch_{epoch}.pth'))
 
 
 @pytest.fixture
 def commands(monkeypatch):
     found = Commands()
-    monkeypatch.setattr(jobs, 'subprocess', SimpleNamespace(run=found))
+    monkeypatch.setattr(jobs, 'subprocess', SimpleNamespace(Popen=found))
     return found
 
 
@@ -313,13 +312,6 @@ def test_a_table_cut_off_goes_on_at_that_step(run, commands, tmp_path, step, cap
     assert commands.done == [('b', later) for later in STEPS[STEPS.index(step) :]]
     assert '--resume' in commands.last
     assert (tmp_path / 'table/b/result.json').exists()
-
-
-def test_a_last_checkpoint_cut_off_while_written_is_not_finished(run, commands, tmp_path):
-    save_checkpoint(tmp_path / 'table/a/pretrain', 14)
-    (tmp_path / 'table/a/pretrain/epoch_16.pth').touch()
-    run('--cases', 'a')
-    assert commands.done[0] == ('a', 'train')
 
 
 @pytest.mark.parametrize(
@@ -417,9 +409,9 @@ def test_two_cases_for_real(run, run_tool, tmp_path, monkeypatch):
 
     def in_this_process(command, env, pass_fds):
         run_tool(Path(command[1]).stem, *command[2:])
-        return SimpleNamespace(returncode=0)
+        return SimpleNamespace(wait=lambda: 0)
 
-    monkeypatch.setattr(jobs, 'subprocess', SimpleNamespace(run=in_this_process))
+    monkeypatch.setattr(jobs, 'subprocess', SimpleNamespace(Popen=in_this_process))
     few = 'train_dataloader.dataset.per_class=2'
     shorter = ['--epochs', 1, '--probe-epochs', 1, '--widths', 1, 0.5]
     small = [few, 'train_dataloader.batch_size=10', 'train_dataloader.num_workers=0']

@@ -111,9 +111,10 @@ def newest_checkpoint(work_dir: Path, folder: Path) -> Found | None:
         RuntimeError: If there are checkpoints, but none is sound.
     """
     hint, hinted = work_dir / HINT, None
-    if hint.is_file() and (name := hint.read_text(errors='replace').strip()):
-        # The folder counts, not the path, which mmengine writes: a copied work dir goes on from itself.
-        hinted = next((path for path in (work_dir / name, folder / Path(name).name) if path.is_file()), None)
+    if hint.is_file():
+        # The name counts, not the folder, which mmengine writes, too: a copied work dir goes on from itself.
+        path = folder / Path(hint.read_text(errors='replace').strip()).name
+        hinted = path if path.is_file() else None
     faults: dict[str, str] = {}
     others = [path for path in checkpoint_files(folder) if hinted is None or not path.samefile(hinted)]
     if hinted is not None:

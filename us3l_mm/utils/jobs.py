@@ -13,7 +13,6 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.runner import find_latest_checkpoint
 
 from .files import write_text
 
@@ -96,15 +95,15 @@ def run_step(tool: Path, arguments: list[object], lock: int, gpus: int = 1) -> N
         command = ['bash', str(tool.with_name(f'dist_{tool.stem}.sh')), *words[:options], str(gpus), *words[options:]]
     print_log('$ ' + shlex.join(command))
     sys.stdout.flush()
-    done = subprocess.run(command, env=ENV, pass_fds=[lock])
-    if done.returncode:
-        raise StepFailed(f'{tool.stem} failed (exit code {done.returncode})')
-
-
-def last_checkpoint(folder: Path, name: str) -> Path | None:
-    """Return the path of the checkpoint ``name`` if it is the last complete one of a folder, else None."""
-    found = find_latest_checkpoint(str(folder)) if (folder / 'last_checkpoint').exists() else None
-    return folder / name if found and Path(found).name == name else None
+    process = subprocess.Popen(command, env=ENV, pass_fds=[lock])
+    try:
+        code = process.wait()
+    except BaseException:  # a training has to write its checkpoint; run() would kill it
+        process.terminate()
+        process.wait()
+        raise
+    if code:
+        raise StepFailed(f'{tool.stem} failed (exit code {code})')
 
 
 def run_unfinished(
