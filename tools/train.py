@@ -6,6 +6,8 @@ python tools/train.py configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py --widt
 """
 
 import argparse
+import signal
+import sys
 
 from mmengine.config import Config, DictAction
 
@@ -73,6 +75,10 @@ def config_from_args(args: argparse.Namespace) -> Config:
 
 def main() -> None:
     args = parse_args()
+    # The training itself answers these by a checkpoint. Before and after it there is nothing to save.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     from us3l_mm.engine import ResumableRunner
 
     ResumableRunner.from_cfg(config_from_args(args)).train()

@@ -74,7 +74,11 @@ class ResumableCheckpointHook(CheckpointHook):
         old = self._best()
         for key in old:
             self._set_best(key, None)  # mmengine deletes what stands here before it writes
+        # mmengine would write the last checkpoint again, now as one after the validation, to remember the best score.
+        # A resumed run begins with the validation instead.
+        last, self.last_ckpt = self.last_ckpt, None
         super()._save_best_checkpoint(runner, metrics)
+        self.last_ckpt = last
         for key, path in old.items():
             new = self._best()[key]
             if new is None:

@@ -11,12 +11,15 @@ from torch.utils.data import DataLoader
 
 from us3l_mm.registry import LOOPS
 
-from .quiet_worker import QuietWorker
+from .quiet_worker import quieten
 from .seeded_batches import SeededBatchSampler, seed_process
 
 
 class ResumableLoop:
-    """What both loops share: batches from an iteration on, and random draws that depend on the iteration alone."""
+    """What both loops share: batches from an iteration on, and random draws that depend on the iteration alone.
+
+    All checkpoints at a validation are written before its end. So a training that goes on there begins with it.
+    """
 
     endless = False
     runner: Runner
@@ -25,7 +28,7 @@ class ResumableLoop:
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args, **kwargs) -> None:
         super().__init__(runner, self._with_seeds(dataloader), *args, **kwargs)
-        self.dataloader.worker_init_fn = QuietWorker(self.dataloader.worker_init_fn)
+        quieten(self.dataloader)
         if not len(self.dataloader):
             raise ValueError(
                 f'nothing to train on: the {len(self.dataloader.dataset)} images of the data set make no batch; make '
@@ -57,6 +60,13 @@ class ResumableLoop:
                 'config can go on; resume from the checkpoint of an epoch'
             )
 
+    def _validate(self, done: int, last: int) -> None:
+        """Validate if it is due after ``done`` epochs or iterations of ``last``."""
+        self._decide_current_val_interval()
+        due = done > 0 and (done % self.val_interval == 0 or done == last)
+        if due and self.runner.val_loop is not None and done >= self.val_begin:
+            self.runner.val_loop.run()
+
     def run_iter(self, *args: Any) -> None:
         """Run one iteration."""
         seed_process(self.runner.seed, self.runner.rank, self._iter, 'model')
@@ -70,6 +80,17 @@ class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
     Raises:
         ValueError: If an epoch has no batch.
     """
+
+    def run(self) -> Any:
+        """Train to the last epoch."""
+        self.runner.call_hook('before_train')
+        if self._iter == self._epoch * len(self.dataloader):
+            self._validate(self._epoch, self._max_epochs)
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._validate(self._epoch, self._max_epochs)
+        self.runner.call_hook('after_train')
+        return self.runner.model
 
     def run_epoch(self) -> None:
         """Train one epoch, or the rest of it."""
@@ -100,14 +121,12 @@ class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
         self._start(0, self._iter)
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
+        self._validate(self._iter, self._max_iters)
         batches = iter(self.dataloader)
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(batches))
-            self._decide_current_val_interval()
-            due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-            if due and self.runner.val_loop is not None and self._iter >= self.val_begin:
-                self.runner.val_loop.run()
+            self._validate(self._iter, self._max_iters)
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model

@@ -17,6 +17,7 @@ from .check_loaded_hook import CheckLoadedHook
 from .checkpoint_hook import ResumableCheckpointHook
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .non_finite_hook import NonFiniteHook
+from .quiet_worker import quieten
 from .signals import SignalHook, SignalRequests
 from .work_dir import Found, lock, newest_checkpoint, read_training_checkpoint, refuse_to_overwrite
 
@@ -70,6 +71,12 @@ class ResumableRunner(Runner):
             given = {key: value for key, value in loop.items() if key != 'by_epoch'}
             loop = _ours({'type': EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop, **given}, LOOPS)
         return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the validation loop; its workers outlive signals, as those of the training loop do."""
+        loop = super().build_val_loop(loop)
+        quieten(loop.dataloader)
+        return loop
 
     def train(self) -> Any:
         """Train, from the start or from where the training was; see :meth:`mmengine.runner.Runner.train`."""

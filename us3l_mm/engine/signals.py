@@ -31,6 +31,7 @@ class SignalRequests(AbstractContextManager):
 
     def __init__(self, timeout: float | None = None) -> None:
         self._asked = {SAVE: 0, STOP: 0}  # the signal received, or 0
+        self._process = os.getpid()
         self._agreeing: tuple[torch.Tensor, dist.Work] | None = None
         self._group = None
         # torchrun's death leaves its processes alone with their work; they notice by their parent.
@@ -50,6 +51,10 @@ class SignalRequests(AbstractContextManager):
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a fork that inherits this, such as those of a metric, which end by SIGTERM
+            if number == signal.SIGTERM:
+                os._exit(exit_code(number))
+            return
         if number == signal.SIGINT and self._asked[STOP] == number:
             raise SystemExit(exit_code(number))
         self._asked[_ASKS[signal.Signals(number)]] = number
@@ -81,6 +86,11 @@ class SignalRequests(AbstractContextManager):
         value = torch.tensor(code)
         self._agreeing = value, dist.all_reduce(value, dist.ReduceOp.MAX, self._group, async_op=True)
         return agreed
+
+    def wait_for_all(self) -> None:
+        """Wait until all processes are here."""
+        if self._group is not None:
+            dist.barrier(self._group)
 
 
 def exit_code(number: int) -> int:
@@ -114,7 +124,7 @@ class SignalHook(Hook):
         """Serve the requests on a single process; several wait for the next training iteration, which all have.
 
         Raises:
-            SystemExit: As :meth:`after_train_iter`; the resumed training does not repeat the validation.
+            SystemExit: As :meth:`after_train_iter`; the resumed training begins with the validation.
         """
         if runner.world_size == 1:
             self._serve(runner, *self.requests.poll(), done=runner.iter)
@@ -127,4 +137,5 @@ class SignalHook(Hook):
         name = signal.Signals(number).name
         runner.logger.info(f'{name} after iteration {done}: {where}' + (', stopping' if asks == STOP else ', going on'))
         if asks == STOP:
+            self.requests.wait_for_all()  # launchers kill the others soon after the first process has left
             raise SystemExit(exit_code(number))
