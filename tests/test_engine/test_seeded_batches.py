@@ -123,5 +123,6 @@ def test_indices_of_recent_iterations_are_remembered():
     assert seeded.indices_of(last) == [2 * REMEMBERED + 4, 2 * REMEMBERED + 5]
     assert seeded.indices_of(last - REMEMBERED + 1) is not None
     assert seeded.indices_of(last - REMEMBERED) is None
-    seeded.start((), 0)
-    assert seeded.indices_of(last) is None
+    seeded.start((), last + 1)
+    list(zip(range(3), seeded))
+    assert seeded.indices_of(last + 2) == [2, 3] and seeded.indices_of(last) is not None  # of the pass before

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 EPOCHS, ITERATIONS = 4, 3  # of the configs here, and iterations of each epoch
 GOOD, SILENT, LOST = 'equal or clear', 'silent', 'lost'
 _PRELOAD = [
+    'us3l_mm',  # first: it makes the others work
     'matplotlib.pyplot',
     'mmpretrain.datasets',
     'mmpretrain.engine',

@@ -1,6 +1,7 @@
 """Moments of a training at which it stands still, so that something can be done to it just then."""
 
 import functools
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,15 +47,20 @@ MOMENTS = (*_BEFORE, *_AFTER)
 
 
 def stand_still(moment: str, go: Path) -> None:
-    """Have the training in this process print ``HERE`` at a moment, once, and wait until there is a file ``go``."""
+    """Have the training in this process print ``HERE`` at a moment, once, and wait until there is a file ``go``.
+
+    ``HERE`` is followed by the number of the process. A file with text has the training raise an error of that text.
+    """
     where, name, is_it = (_BEFORE | _AFTER)[moment]
     function = getattr(where, name)
 
     def wait(*args, **kwargs) -> None:
         if is_it(*args, **kwargs) and not go.exists():
-            print(HERE, flush=True)
+            print(HERE, os.getpid(), flush=True)
             while not go.exists():
                 time.sleep(0.01)
+            if go.read_text():
+                raise RuntimeError(go.read_text())
 
     @functools.wraps(function)
     def stopping(*args, **kwargs):

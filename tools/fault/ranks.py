@@ -3,11 +3,14 @@
 Under torchrun this file is the program of each process: ``torchrun ... ranks.py tools/train.py CONFIG ...``.
 """
 
+import contextlib
 import json
 import os
 import runpy
+import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -56,6 +59,29 @@ def start_torchrun(*arguments: object, log: Path, rank: int, moment: str, go: Pa
     env = {_ASIDE: json.dumps([rank, moment, str(go)])}
     tool = torch.distributed.run.__file__
     return start(tool, *options, *arguments, '--launcher', 'pytorch', log=log, env=env)
+
+
+def gone(work: Path, seconds: float, end: bool = False) -> bool:
+    """Whether no process has a work dir in its command line any more, after some seconds at most.
+
+    Args:
+        work (Path): The work dir.
+        seconds (float): How long to wait for it.
+        end (bool): Whether to kill such processes. Defaults to False.
+    """
+    last = time.monotonic() + seconds
+    while True:
+        left = []
+        for path in Path('/proc').glob('[0-9]*/cmdline'):
+            with contextlib.suppress(OSError):
+                if str(work).encode() in path.read_bytes():
+                    left.append(int(path.parent.name))
+        if not left or time.monotonic() > last:
+            return not left
+        for number in left if end else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        time.sleep(0.1)
 
 
 def main() -> None:

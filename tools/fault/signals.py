@@ -9,7 +9,6 @@ last checkpoint as without a signal. Of two processes (gloo) one gets the signal
 """
 
 import argparse
-import contextlib
 import itertools
 import os
 import re
@@ -25,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # for when it is not run as a script
 from common import EPOCHS, GOOD, LOST, SUPERVISED, Outcomes, differences, kill, run, start, wait_for
 from moments import HERE, MOMENTS, stand_still
-from ranks import RANKS, start_ranks, start_torchrun
+from ranks import RANKS, gone, start_ranks, start_torchrun
 
 TRAIN = 'tools/train.py'
 # What is sent, and the exit code of a training that is not over.
@@ -138,12 +137,12 @@ class Trainings:
             self.send(case, processes, logs[0], go)
             for process in processes:
                 process.join(SECONDS)
-            if any(process.is_alive() for process in processes) or not gone(work):
+            if any(process.is_alive() for process in processes) or not gone(work, SECONDS):
                 return f'still runs after {SECONDS} s: {tail(logs[0])}'
         finally:
             for process in processes:
                 kill(process)
-            gone(work, end=True)
+            gone(work, 1, end=True)
         faults = [wrong_end(case, process.exitcode, logs[0].read_text()) for process in processes]
         faults += ['a traceback' for log in logs[1:] if 'Traceback' in log.read_text()]
         if any(faults):
@@ -176,24 +175,6 @@ class Trainings:
         if case.sent == 'SIGUSR1, then killed' and wait_for(processes[0], log, 'going on'):
             for process in processes:
                 kill(process)
-
-
-def gone(work: Path, end: bool = False) -> bool:
-    """Whether no process has the work dir in its command line, after some seconds; ``end`` kills it."""
-    for _ in range(10 * SECONDS):
-        left = []
-        for path in Path('/proc').glob('[0-9]*/cmdline'):
-            with contextlib.suppress(OSError):
-                if str(work).encode() in path.read_bytes():
-                    left.append(int(path.parent.name))
-        if not left:
-            return True
-        if end:
-            for number in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(number, signal.SIGKILL)
-        time.sleep(0.1)
-    return False
 
 
 def tail(log: Path) -> str:

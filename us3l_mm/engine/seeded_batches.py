@@ -76,6 +76,7 @@ class SeededBatchSampler(Sampler):
             self.batches = MMENGINE_DATA_SAMPLERS.build(
                 batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size)
             )
+        self._indices: OrderedDict[int, list[int]] = OrderedDict()  # by iteration, over passes
         self.start((), 0)
 
     def start(self, place: tuple, first: int, skip: int = 0) -> None:
@@ -89,7 +90,6 @@ class SeededBatchSampler(Sampler):
         self.place = place
         self.first = first
         self.skip = skip
-        self._indices: OrderedDict[int, list[int]] = OrderedDict()  # by iteration
 
     def indices_of(self, iteration: int) -> list[int] | None:
         """Indices of the images of a recent iteration, or None if it is long ago."""
