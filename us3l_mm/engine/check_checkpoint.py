@@ -9,9 +9,9 @@ from numbers import Real
 from typing import Any
 
 from mmengine.logging import HistoryBuffer
-from mmengine.model import is_model_wrapper
+from mmengine.model import PretrainedInit, is_model_wrapper
 from mmengine.optim import BaseOptimWrapper, OptimWrapperDict
-from mmengine.runner import BaseLoop, IterBasedTrainLoop
+from mmengine.runner import BaseLoop, CheckpointLoader, IterBasedTrainLoop
 from torch import Tensor, nn
 
 from us3l_mm.slim import SlimmableBatchNorm2d, meta_copy
@@ -91,18 +91,39 @@ def missing_parts(model: nn.Module, checkpoint: Mapping[str, Any]) -> str | None
     if not own.keys() & state.keys():
         return (
             f'it has none of the {len(own)} keys of {type(model).__name__}: it has {list(state)[:3]}, the model '
-            f'{list(own)[:3]}; load a backbone by model.backbone.init_cfg'
+            f'{list(own)[:3]}; load a backbone by its init_cfg, with the right prefix'
         )
     missing, misfit = _try_to_load(model, state)
+    if missing:  # what is missing even if it is given, the model takes out while it loads, and makes anew
+        missing -= _try_to_load(model, {**state, **{key: own[key] for key in missing & own.keys()}})[0]
     if not missing and not misfit:
         return None
-    parts = Counter('.'.join(key.split('.')[:-1][:2]) or key for key in [*missing, *misfit])
+    parts = Counter('.'.join(key.split('.')[:-1][:2]) or key for key in [*sorted(missing), *misfit])
     shapes = [f'{key}: {tuple(state[key].shape)} for {tuple(own[key].shape)}' for key in misfit if key in own]
     other = f' ({len(misfit)} have other shapes: {first_few(shapes)})' if misfit else ''
     return (
         f'it has nothing for {len(missing) + len(misfit)} of {len(own)} tensors: '
         f'{first_few([f"{part} ({count})" for part, count in parts.items()])}{other}'
     )
+
+
+def pretrained_parts(model: nn.Module) -> Iterator[tuple[nn.Module, str, dict[str, Any]]]:
+    """Yield the modules that ``init_cfg`` loads a checkpoint into, its path, and its state dict for that module.
+
+    Args:
+        model (nn.Module): Model before ``init_weights``.
+
+    Raises:
+        RuntimeError: If a checkpoint cannot be loaded.
+    """
+    for module in model.modules():
+        cfgs = getattr(module, 'init_cfg', None) or []
+        for cfg in [cfgs] if isinstance(cfgs, dict) else cfgs:
+            if cfg['type'] in ('Pretrained', PretrainedInit):
+                path, prefix = cfg['checkpoint'], f'{(cfg.get("prefix") or "").rstrip(".")}.'.lstrip('.')
+                loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+                state = loaded.get('state_dict', loaded).items()
+                yield module, path, {key[len(prefix) :]: value for key, value in state if key.startswith(prefix)}
 
 
 def count_states(optim_wrapper: BaseOptimWrapper) -> dict[str, int]:
@@ -239,7 +260,7 @@ def _entry(value: Any, key: str) -> Any:
     return value.get(key) if isinstance(value, Mapping) else None
 
 
-def _try_to_load(model: nn.Module, state: dict[str, Any]) -> tuple[list[str], list[str]]:
+def _try_to_load(model: nn.Module, state: dict[str, Any]) -> tuple[set[str], list[str]]:
     """Load a state into a copy without memory; return the keys that it lacks, and those whose tensors do not fit.
 
     Raises:
@@ -259,4 +280,4 @@ def _try_to_load(model: nn.Module, state: dict[str, Any]) -> tuple[list[str], li
             raise
     finally:
         logging.disable(disabled)
-    return [key for key in missing if not key.endswith('num_batches_tracked')], misfit
+    return {key for key in missing if not key.endswith('num_batches_tracked')}, misfit

@@ -4,15 +4,16 @@ from typing import Any
 
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
+from torch import nn
 
 from us3l_mm.registry import HOOKS
 
-from .check_checkpoint import check_training_checkpoint, count_states, missing_parts
+from .check_checkpoint import check_training_checkpoint, count_states, missing_parts, pretrained_parts
 
 
 @HOOKS.register_module()
 class CheckLoadedHook(Hook):
-    """Stop if the checkpoint of ``load_from`` leaves parts of the model random, or that of ``resume`` does not fit.
+    """Stop if checkpoints leave parts of the model random, or that of ``resume`` does not fit.
 
     mmengine only warns of keys that do not fit, even if none does, and takes any optimizer state. ``tools/train.py``
     registers this hook.
@@ -25,6 +26,16 @@ class CheckLoadedHook(Hook):
 
     def __init__(self, allow_missing: bool = False) -> None:
         self.allow_missing = allow_missing
+
+    def before_run(self, runner: Runner) -> None:
+        """Check the checkpoints that ``init_cfg`` names, which are loaded after this.
+
+        Raises:
+            RuntimeError: If one has nothing for a part of its module.
+        """
+        if not runner._resume and not self.allow_missing:
+            for module, path, state in pretrained_parts(runner.model):
+                self._refuse_missing(module, path, state)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Check a checkpoint before anything of it is used.
@@ -44,13 +55,22 @@ class CheckLoadedHook(Hook):
                 ema_model=averaged[0] if averaged else None,
                 name=path,
             )
-        elif not self.allow_missing:
-            fault = missing_parts(runner.model, checkpoint)
-            if fault is not None:
-                raise RuntimeError(
-                    f'cannot train from {path}: {fault}. To start that at random, give --allow-missing '
-                    '(CheckLoadedHook: allow_missing=True)'
-                )
+        else:
+            self._refuse_missing(runner.model, path, checkpoint)
+
+    def _refuse_missing(self, module: nn.Module, path: str, checkpoint: dict[str, Any]) -> None:
+        """Raise RuntimeError if a checkpoint leaves parts of a module random."""
+        if self.allow_missing:
+            return
+        try:
+            fault = missing_parts(module, checkpoint)
+        except RuntimeError as error:
+            raise RuntimeError(f'cannot train from {path}: {error}') from error
+        if fault is not None:
+            raise RuntimeError(
+                f'cannot train from {path}: {fault}. To start that at random, give --allow-missing '
+                '(CheckLoadedHook: allow_missing=True)'
+            )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Note how many parameters have optimizer state, without which a lost one could not be told."""
