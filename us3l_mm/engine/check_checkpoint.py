@@ -58,11 +58,11 @@ def check_training_checkpoint(
     _refuse(_meta_faults(meta, train_loop), name, fix)
     _refuse(_hub_faults(hub, meta), name, fix)
     fix = 'Resume with the config of that run, or start from its weights by load_from'
-    _refuse(_model_faults(model, checkpoint['state_dict'], 'state_dict'), name, fix)
+    _refuse(model_faults(model, checkpoint['state_dict'], 'state_dict'), name, fix)
     if ema_model is None and 'ema_state_dict' in checkpoint:
         _refuse(['it has averaged weights, ema_state_dict, and this run no EMAHook'], name, fix)
     elif ema_model is not None:
-        _refuse(_model_faults(ema_model, checkpoint.get('ema_state_dict'), 'ema_state_dict'), name, fix)
+        _refuse(model_faults(ema_model, checkpoint.get('ema_state_dict'), 'ema_state_dict'), name, fix)
     names = {id(param): key for key, param in model.named_parameters()}
     lengths = ('max_epochs', 'max_iters')
     same_length = all(hub['runtime_info'][key] == getattr(train_loop, key) for key in lengths)
@@ -124,6 +124,34 @@ def pretrained_parts(model: nn.Module) -> Iterator[tuple[nn.Module, str, dict[st
                 loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu')
                 state = loaded.get('state_dict', loaded).items()
                 yield module, path, {key[len(prefix) :]: value for key, value in state if key.startswith(prefix)}
+
+
+def model_faults(model: nn.Module, state: Any, where: str) -> Iterator[str]:
+    """Yield differences between the tensors of a model and those of a checkpoint of it.
+
+    Args:
+        model (nn.Module): Model, not wrapped.
+        state (Any): Its state in the checkpoint. Statistics of single widths may be there or not.
+        where (str): Name of that entry.
+    """
+    if not isinstance(state, Mapping):
+        yield f'{where} is missing or a {type(state).__name__}, not a dict'
+        return
+    bad = find_bad_values(state)
+    if bad is not None:
+        yield f'{where}: {bad}'
+    norms = {name for name, layer in model.named_modules() if isinstance(layer, SlimmableBatchNorm2d)}
+    own = {key: value for key, value in model.state_dict().items() if not _of_one_width(key, norms)}
+    given = {key: value for key, value in state.items() if not _of_one_width(key, norms)}
+    for keys, what in ((own.keys() - given.keys(), 'lacks'), (given.keys() - own.keys(), 'has unknown')):
+        if keys:
+            yield f'{where} {what} {len(keys)} tensors of {len(own)}: {first_few(sorted(map(str, keys)))}'
+    for key in own.keys() & given.keys():
+        mine, got = own[key], given[key]
+        if isinstance(mine, Tensor):
+            form = (tuple(got.shape), got.dtype) if isinstance(got, Tensor) else type(got).__name__
+            if form != (tuple(mine.shape), mine.dtype):
+                yield f'{where}: {key} is {form}, not {tuple(mine.shape), mine.dtype}'
 
 
 def count_states(optim_wrapper: BaseOptimWrapper) -> dict[str, int]:
@@ -200,28 +228,6 @@ def _hub_faults(hub: Any, meta: Mapping[str, Any]) -> Iterator[str]:
     for key, values in possible.items():
         if info.get(key) not in values:
             yield f'meta.{key} is {meta[key]}, message_hub.runtime_info.{key} is {info.get(key)!r:.60}'
-
-
-def _model_faults(model: nn.Module, state: Any, where: str) -> Iterator[str]:
-    """Differences between the tensors of a model and those of a checkpoint of it."""
-    if not isinstance(state, Mapping):
-        yield f'{where} is missing or a {type(state).__name__}, not a dict'
-        return
-    bad = find_bad_values(state)
-    if bad is not None:
-        yield f'{where}: {bad}'
-    norms = {name for name, layer in model.named_modules() if isinstance(layer, SlimmableBatchNorm2d)}
-    own = {key: value for key, value in model.state_dict().items() if not _of_one_width(key, norms)}
-    given = {key: value for key, value in state.items() if not _of_one_width(key, norms)}
-    for keys, what in ((own.keys() - given.keys(), 'lacks'), (given.keys() - own.keys(), 'has unknown')):
-        if keys:
-            yield f'{where} {what} {len(keys)} tensors of {len(own)}: {first_few(sorted(map(str, keys)))}'
-    for key in own.keys() & given.keys():
-        mine, got = own[key], given[key]
-        if isinstance(mine, Tensor):
-            form = (tuple(got.shape), got.dtype) if isinstance(got, Tensor) else type(got).__name__
-            if form != (tuple(mine.shape), mine.dtype):
-                yield f'{where}: {key} is {form}, not {tuple(mine.shape), mine.dtype}'
 
 
 def _of_one_width(key: str, norms: set[str]) -> bool:

@@ -3,12 +3,14 @@
 from typing import Any
 
 from mmengine.hooks import EMAHook, Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from us3l_mm.registry import HOOKS
+from us3l_mm.utils.bad_values import first_few
 
-from .check_checkpoint import check_training_checkpoint, count_states, missing_parts, pretrained_parts
+from .check_checkpoint import check_training_checkpoint, count_states, missing_parts, model_faults, pretrained_parts
 
 
 @HOOKS.register_module()
@@ -44,8 +46,8 @@ class CheckLoadedHook(Hook):
             RuntimeError: If the checkpoint does not fit; see :func:`check_training_checkpoint`.
         """
         path = runner._load_from or f'the newest checkpoint in {runner.work_dir}'
+        averaged = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
         if runner._resume:
-            averaged = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
             check_training_checkpoint(
                 checkpoint,
                 runner.model,
@@ -57,6 +59,12 @@ class CheckLoadedHook(Hook):
             )
         else:
             self._refuse_missing(runner.model, path, checkpoint)
+            if averaged and 'ema_state_dict' in checkpoint:  # mmpretrain's EMAHook loads both, and swaps them
+                model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+                states = ((averaged[0], 'ema_state_dict'), (model, 'state_dict'))
+                faults = [fault for net, key in states for fault in model_faults(net, checkpoint.get(key), key)]
+                if faults:
+                    raise RuntimeError(f'cannot train from {path}: {first_few(faults)}. Take ema_state_dict out of it')
 
     def _refuse_missing(self, module: nn.Module, path: str, checkpoint: dict[str, Any]) -> None:
         """Raise RuntimeError if a checkpoint leaves parts of a module random."""

@@ -49,8 +49,8 @@ def optimizer_faults(
             count, got = len(mine['params']), _size(group['params'])
             yield f'{where}.param_groups[{i}].params has {got} parameters, not the {count} of this run'
     if 'base_param_settings' in own:
-        mine = {key: value for key, value in own['base_param_settings'].items() if key != 'params'}
-        yield from setting_faults(mine, saved['base_param_settings'], f'{where}.base_param_settings', moving)
+        where_base = f'{where}.base_param_settings'
+        yield from setting_faults(own['base_param_settings'], saved['base_param_settings'], where_base, moving)
     if 'loss_scaler' in own:
         yield from setting_faults(own['loss_scaler'], saved['loss_scaler'], f'{where}.loss_scaler', _LOSS_SCALE)
     yield from _state_faults(wrapper.optimizer, saved['state'], f'{where}.state', names)
@@ -71,11 +71,11 @@ def scheduler_faults(
     """
     moving = _MOVING if same_length else own.keys()
     found = list(setting_faults(own, saved, where, moving))
+    if not found and saved.keys() != own.keys():  # loading sets whatever attribute is there
+        found = [f'{where} has the entries {sorted(map(str, saved))}, in this run {sorted(own)}']
     yield from found
     if found:
         return
-    for key in saved.keys() - own.keys():
-        yield f'{where}.{key} is not in this run'
     if own.get('need_val_args'):  # it counts validations
         return
     by = 'epoch' if own['by_epoch'] else 'iter'
@@ -111,11 +111,12 @@ def setting_faults(own: Mapping[str, Any], saved: Any, where: str, moving: Any =
     if not isinstance(saved, Mapping):
         yield f'{where} is a {type(saved).__name__}, not a dict'
         return
-    for key, mine in own.items():
-        if key not in saved:
-            if mine is not None and mine is not False:  # what older versions of torch lack is off
-                yield f'{where}.{key} is missing'
-            continue
+    for one, other, what in ((own, saved, 'missing'), (saved, own, 'not in this run')):
+        for key, value in one.items():
+            if key not in other and value is not None and value is not False:  # options of other torch versions are off
+                yield f'{where}.{key} is {what}'
+    for key in own.keys() & saved.keys():
+        mine = own[key]
         got = saved[key]
         if not _fits(mine, got):
             yield f'{where}.{key} is {got!r:.60}, which cannot stand for {mine!r:.60}'
@@ -193,8 +194,8 @@ def _entry_fault(value: Any, param: Tensor, after: Sequence[Any]) -> str | None:
     example = after[0]
     if not isinstance(example, Tensor):
         return None if _fits(example, value) else f'is {value!r:.60}, which cannot stand for {example!r:.60}'
-    if not isinstance(value, Tensor) or value.dtype != example.dtype:
-        return f'is of type {getattr(value, "dtype", type(value).__name__)}, not {example.dtype}'
+    if not isinstance(value, Tensor) or (value.dtype, value.layout) != (example.dtype, example.layout):
+        return f'is {value!r:.60}, not a tensor of {example.dtype}'
     like_param = example.shape == torch.Size([2] * param.dim())
     shape = param.shape if like_param else example.shape
     if (like_param or example.numel() == 1) and value.shape != shape:
