@@ -1,7 +1,7 @@
 """Damage checkpoints in many ways, and see whether every way of loading them notices.
 
 python tools/fault/checkpoint_fuzz.py                # 2,000 cases
-python tools/fault/checkpoint_fuzz.py --sample       # 200 of them, under a minute
+python tools/fault/checkpoint_fuzz.py --sample       # 300 of them, under a minute
 
 Trains two tiny models: US3L with SGD, and a classifier with AdamW, several groups, EMA and schedules by iteration.
 Each case changes one thing in one of their checkpoints: bytes of the file, values of a tensor, the type of an entry,
@@ -46,7 +46,7 @@ from mmengine.utils import ProgressBar
 
 from us3l_mm.config import read_config
 from us3l_mm.deploy.plain_model import plain_model
-from us3l_mm.engine import CheckLoadedHook
+from us3l_mm.engine import CheckLoadedHook, ResumableRunner
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import SlimmableBatchNorm2d, calibrate_bn
 from us3l_mm.utils.tables import markdown_table
@@ -117,7 +117,7 @@ def classifier_config(folder: Path) -> Config:
                 dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=2),
                 dict(type='MultiStepLR', milestones=[1], by_epoch=True),
             ],
-            custom_hooks=[*cfg.custom_hooks, dict(type='EMAHook')],
+            custom_hooks=[*(cfg.get('custom_hooks') or []), dict(type='EMAHook')],
         )
     )
     return finish(cfg, folder / 'classifier')
@@ -158,15 +158,14 @@ class Training:
     """A run that is ready to train, which loads checkpoints again and again."""
 
     def __init__(self, cfg: Config) -> None:
-        self.runner = runner = Runner.from_cfg(cfg)
-        runner.register_hook(CheckLoadedHook())
+        self.runner = runner = ResumableRunner.from_cfg(cfg)
         runner.register_hook(Stop())
         with contextlib.suppress(StopIteration):
             runner.train()
-        self.hub = MessageHub(f'{cfg.experiment_name}-fresh')
+        self.hub = MessageHub(f'{Path(cfg.work_dir).name}-fresh')
         self.hub.load_state_dict(runner.message_hub)
         self.averaged = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
-        self.fresh = copy.deepcopy(self.state())
+        self.fresh, self.optimizer = copy.deepcopy((self.state(), runner.optim_wrapper.state_dict()))
 
     def state(self) -> dict[str, Any]:
         """All that loading may change."""
@@ -180,6 +179,9 @@ class Training:
         groups = [
             {key: group[key] for key in group if key in known or key in ('params', 'initial_lr')} for group in groups
         ]
+        if 'base_param_settings' in optimizer:  # which are there to schedule and to log
+            base = optimizer['base_param_settings']
+            optimizer['base_param_settings'] = {key: base[key] for key in base if key in ('lr', 'initial_lr')}
         return dict(
             model=runner.model.state_dict(),
             averaged=[model.state_dict() for model in self.averaged],
@@ -195,7 +197,7 @@ class Training:
         runner.model.load_state_dict(fresh['model'])
         for model, state in zip(self.averaged, fresh['averaged']):
             model.load_state_dict(state)
-        runner.optim_wrapper.load_state_dict(fresh['optimizer'])
+        runner.optim_wrapper.load_state_dict(copy.deepcopy(self.optimizer))
         for scheduler, state in zip(runner.param_schedulers, fresh['schedulers']):
             scheduler.__dict__ = {'optimizer': scheduler.optimizer, **state}
         runner.message_hub.load_state_dict(self.hub)
@@ -256,11 +258,9 @@ def prepare(folder: Path) -> tuple[dict[str, Any], dict[tuple[str, str], Callabl
     """Train; return the sound checkpoints by name, and the ways in by the checkpoint that they load and their name."""
     contents, ways = {}, {}
     for name, cfg in (('us3l', us3l_config(folder)), ('classifier', classifier_config(folder))):
-        runner = Runner.from_cfg(cfg)
-        runner.register_hook(CheckLoadedHook())
-        runner.train()
+        ResumableRunner.from_cfg(cfg).train()
         contents[name] = CheckpointLoader.load_checkpoint(str(folder / name / 'epoch_1.pth'))
-        training = Training(Config({**cfg.to_dict(), 'experiment_name': f'{name}-again'}))
+        training = Training(Config({**cfg.to_dict(), 'work_dir': str(folder / f'{name}-again')}))
         ways[name, 'resume'], ways[name, 'load_from'] = training.resume, training.load_from
     model = MODELS.build(read_config(str(folder / 'us3l.py')).model)
     model.load_state_dict(contents['us3l']['state_dict'])
@@ -474,19 +474,9 @@ def outcome(case: Case, load: Callable[[Path], Any], path: Path, sound: Any) -> 
     return 'equal' if case.kind == 'bytes' else 'harmless', 'loaded'
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description='Damage checkpoints and load them', formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument('--count', type=int, default=2000, help='number of cases')
-    parser.add_argument('--sample', action='store_true', help='300 cases, for a test')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the choice of cases')
-    args = parser.parse_args()
-    torch.set_num_threads(1)  # tiny nets
-    logging.disable(logging.WARNING)
-    warnings.filterwarnings('ignore')
-    tried: dict[tuple[str, str], collections.Counter] = collections.defaultdict(collections.Counter)
-    bad = []
+def try_all(count: int, seed: int) -> tuple[dict[tuple[str, str], collections.Counter], list[str]]:
+    """Try drawn cases; return outcomes by way in and damage, and what was silent or unclear."""
+    tried, bad = collections.defaultdict(collections.Counter), []
     with tempfile.TemporaryDirectory() as folder:
         contents, ways = prepare(Path(folder))
         init_default_scope('mmpretrain')
@@ -496,8 +486,7 @@ def main() -> int:
             torch.save(contents[source], path)
             files[source] = path.read_bytes()
             sound[source, way] = copy.deepcopy(load(path))
-        size = min(map(len, files.values()))
-        cases = draw_cases(contents, ways, 300 if args.sample else args.count, args.seed, size)
+        cases = draw_cases(contents, ways, count, seed, min(map(len, files.values())))
         bar = ProgressBar(len(cases))
         path = Path(folder) / 'damaged.pth'
         for case, way in cases:
@@ -508,11 +497,29 @@ def main() -> int:
                 place = '.'.join(map(str, case.path))
                 bad.append(f'{found}: {way}, {case.source}: {place} {case.what}: {told[:300]}')
             bar.update()
-    print()
-    rows = [(*key, sum(counts.values()), *(counts[name] for name in OUTCOMES)) for key, counts in sorted(tried.items())]
+    return tried, bad
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description='Damage checkpoints and load them', formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument('--count', type=int, default=2000, help='number of cases')
+    parser.add_argument('--sample', action='store_true', help='300 cases, for a test')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the choice of cases')
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # tiny nets
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            tried, bad = try_all(300 if args.sample else args.count, args.seed)
+    finally:
+        logging.disable(logging.NOTSET)
     total = sum(tried.values(), collections.Counter())
-    rows.append(('all', '', len(cases), *(total[name] for name in OUTCOMES)))
-    print(markdown_table(('way in', 'damage', 'tried', *OUTCOMES), rows))
+    rows = [*sorted(tried.items()), (('all', ''), total)]
+    header = ('way in', 'damage', 'tried', *OUTCOMES)
+    print('\n' + markdown_table(header, ((*key, row.total(), *(row[name] for name in OUTCOMES)) for key, row in rows)))
     print(*bad, sep='\n')
     return int(bool(bad))
 

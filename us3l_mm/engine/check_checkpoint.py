@@ -1,5 +1,6 @@
 """Check that a checkpoint has what a run is about to take from it."""
 
+import contextlib
 import logging
 import re
 import warnings
@@ -95,7 +96,8 @@ def missing_parts(model: nn.Module, checkpoint: Mapping[str, Any]) -> str | None
         )
     missing, misfit = _try_to_load(model, state)
     if missing:  # what is missing even if it is given, the model takes out while it loads, and makes anew
-        missing -= _try_to_load(model, {**state, **{key: own[key] for key in missing & own.keys()}})[0]
+        with contextlib.suppress(RuntimeError):  # a part refuses its own random values: it misses them
+            missing -= _try_to_load(model, {**state, **{key: own[key] for key in missing & own.keys()}})[0]
     if not missing and not misfit:
         return None
     parts = Counter('.'.join(key.split('.')[:-1][:2]) or key for key in [*sorted(missing), *misfit])
@@ -224,7 +226,7 @@ def _hub_faults(hub: Any, meta: Mapping[str, Any]) -> Iterator[str]:
         elif key not in info and key in _INFO:
             yield f'message_hub.runtime_info.{key} is missing'
     # The hub has the epoch and the iteration that ran last, meta those to come.
-    possible = dict(epoch={meta['epoch'], meta['epoch'] - 1}, iter={max(meta['iter'] - 1, 0)}, seed={meta['seed']})
+    possible = dict(epoch=[meta['epoch'], meta['epoch'] - 1], iter=[max(meta['iter'] - 1, 0)], seed=[meta['seed']])
     for key, values in possible.items():
         if info.get(key) not in values:
             yield f'meta.{key} is {meta[key]}, message_hub.runtime_info.{key} is {info.get(key)!r:.60}'

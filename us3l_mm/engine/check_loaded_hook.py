@@ -17,8 +17,8 @@ from .check_checkpoint import check_training_checkpoint, count_states, missing_p
 class CheckLoadedHook(Hook):
     """Stop if checkpoints leave parts of the model random, or that of ``resume`` does not fit.
 
-    mmengine only warns of keys that do not fit, even if none does, and takes any optimizer state. ``tools/train.py``
-    registers this hook.
+    mmengine only warns of keys that do not fit, even if none does, and takes any optimizer state.
+    :class:`ResumableRunner` registers this hook.
 
     Args:
         allow_missing (bool): Whether parts of the model may start at random. Defaults to False.

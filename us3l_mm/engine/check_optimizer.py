@@ -1,5 +1,6 @@
 """Find what is wrong in the saved state of optimizers and of parameter schedulers."""
 
+import copy
 import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,8 +44,11 @@ def optimizer_faults(
     if not isinstance(groups, list) or len(groups) != len(own_groups):
         yield f'{where}.param_groups has {_size(groups)} groups, the optimizer {len(own_groups)}'
         return
-    for i, (mine, group) in enumerate(zip(own_groups, groups)):
-        yield from setting_faults(mine, group, f'{where}.param_groups[{i}]', moving)
+    stepped = _after_a_step(wrapper.optimizer)
+    for i, (mine, group, later) in enumerate(zip(own_groups, groups, stepped[0].param_groups)):
+        # Some optimizers count in their groups.
+        counts = {key: later[key] for key in later if key != 'params' and later[key] is not mine.get(key)}
+        yield from setting_faults({**mine, **counts}, group, f'{where}.param_groups[{i}]', {*moving, *counts})
         if isinstance(group, Mapping) and 'params' in group and group['params'] != mine['params']:
             count, got = len(mine['params']), _size(group['params'])
             yield f'{where}.param_groups[{i}].params has {got} parameters, not the {count} of this run'
@@ -53,7 +57,7 @@ def optimizer_faults(
         yield from setting_faults(own['base_param_settings'], saved['base_param_settings'], where_base, moving)
     if 'loss_scaler' in own:
         yield from setting_faults(own['loss_scaler'], saved['loss_scaler'], f'{where}.loss_scaler', _LOSS_SCALE)
-    yield from _state_faults(wrapper.optimizer, saved['state'], f'{where}.state', names)
+    yield from _state_faults(wrapper.optimizer, stepped, saved['state'], f'{where}.state', names)
 
 
 def scheduler_faults(
@@ -142,15 +146,18 @@ def _size(value: Any) -> str:
     return str(len(value)) if isinstance(value, (list, tuple)) else f'a {type(value).__name__} in place of'
 
 
-def _state_faults(optimizer: Optimizer, state: Any, where: str, names: Mapping[int, str]) -> Iterator[str]:
-    """Yield what is wrong with the state of each parameter."""
+def _state_faults(
+    optimizer: Optimizer, stepped: Sequence[Optimizer], state: Any, where: str, names: Mapping[int, str]
+) -> Iterator[str]:
+    """Yield what is wrong with the state of each parameter, by the states of ``stepped`` copies of the optimizer."""
     if not isinstance(state, Mapping):
         yield f'{where} is a {type(state).__name__}, not a dict'
         return
-    params = [param for group in optimizer.param_groups for param in group['params']]
+    params = _params(optimizer)
     for key in state.keys() - set(range(len(params))):
         yield f'{where}[{key!r}] belongs to none of the {len(params)} parameters'
-    for i, (param, *after) in enumerate(zip(params, *_states_after_a_step(optimizer, params))):
+    examples = [[copied.state[param] for param in _params(copied)] for copied in stepped]
+    for i, (param, *after) in enumerate(zip(params, *examples)):
         if i not in state:
             continue
         owner = f'{where}[{i}] ({names.get(id(param), "unnamed")})'
@@ -165,27 +172,32 @@ def _state_faults(optimizer: Optimizer, state: Any, where: str, names: Mapping[i
                 yield f'{owner}.{key} {fault}'
 
 
-def _states_after_a_step(optimizer: Optimizer, params: Sequence[nn.Parameter]) -> list[list[dict[str, Any]]]:
-    """States that the optimizer gives to tiny parameters in place of ``params``, after gradients of 1 and of -1.
+def _params(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [param for group in optimizer.param_groups for param in group['params']]
 
-    They tell, of any optimizer, which entries there are, which have the shape of the parameter, and which are never
-    negative: second moments and counters are positive after both.
+
+def _after_a_step(optimizer: Optimizer) -> list[Optimizer]:
+    """Copies of an optimizer with tiny parameters, after a step with gradients of 1, and one of -1.
+
+    They tell, of any optimizer, which entries its state has, which of them have the shape of the parameter, and which
+    are never negative: second moments and counters are positive after both.
     """
     found = []
     for gradient in (1.0, -1.0):
-        tiny = [nn.Parameter(p.new_zeros([2] * p.dim())) for p in params]
-        for param in tiny:
-            param.grad = torch.full_like(param, gradient)
-        stand_in = iter(tiny)
         copied = object.__new__(type(optimizer))
         copied.__dict__.update(optimizer.__dict__)
         copied.__dict__.update(_optimizer_step_pre_hooks=OrderedDict(), _optimizer_step_post_hooks=OrderedDict())
-        copied.state = defaultdict(dict)
-        copied.param_groups = [
-            {**group, 'params': [next(stand_in) for _ in group['params']]} for group in optimizer.param_groups
-        ]
+        copied.state, copied.param_groups = defaultdict(dict), []
+        for group in optimizer.param_groups:
+            tiny = [nn.Parameter(param.new_zeros([2] * param.dim())) for param in group['params']]
+            copied.param_groups.append({**group, 'params': tiny})
+            for param, small in zip(group['params'], tiny):
+                small.grad = torch.full_like(small, gradient)
+                for key, value in optimizer.state.get(param, {}).items():  # some have state before their first step
+                    like_param = isinstance(value, Tensor) and value.shape == param.shape
+                    copied.state[small][key] = torch.zeros_like(small) if like_param else copy.deepcopy(value)
         type(optimizer).step(copied)  # the optimizer's own method, which schedulers have replaced to count its calls
-        found.append([dict(copied.state[param]) for param in tiny])
+        found.append(copied)
     return found
 
 
