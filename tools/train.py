@@ -35,6 +35,11 @@ def parse_args() -> argparse.Namespace:
         '--overwrite', action='store_true', help='delete the checkpoints in the work dir and train from the start'
     )
     parser.add_argument(
+        '--allow-missing',
+        action='store_true',
+        help='let parts of the model that a checkpoint to start from lacks keep random values',
+    )
+    parser.add_argument(
         '--amp',
         nargs='?',
         const='float16',
@@ -63,6 +68,8 @@ def config_from_args(args: argparse.Namespace) -> Config:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     cfg.overwrite = args.overwrite
+    if args.allow_missing:
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='us3l_mm.CheckLoadedHook', allow_missing=True)]
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume

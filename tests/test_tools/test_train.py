@@ -36,3 +36,10 @@ def test_bfloat16_would_round_the_boxes_of_two_stage_detectors(monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['train.py', config, '--amp', 'bfloat16'])
     with pytest.raises(SystemExit, match='--amp bfloat16 would round the boxes'):
         train.config_from_args(train.parse_args())
+
+
+def test_missing_parts_are_allowed_by_an_option_alone(monkeypatch):
+    for arguments, expected in ([], []), (['--allow-missing'], [True]):
+        monkeypatch.setattr(sys, 'argv', ['train.py', str(ROOT / 'configs/digits/r18_1xb64-16e_digits.py'), *arguments])
+        hooks = train.config_from_args(train.parse_args()).get('custom_hooks') or []
+        assert [hook.allow_missing for hook in hooks if hook.type == 'us3l_mm.CheckLoadedHook'] == expected

@@ -13,6 +13,7 @@ import os
 import pickle
 import re
 import zipfile
+from collections.abc import Callable
 from typing import Any, BinaryIO, NoReturn
 
 import torch
@@ -128,6 +129,21 @@ def _check_content(checkpoint: Any, name: str) -> None:
             )
 
 
+def _with_file_named(load: Callable) -> Callable:
+    """Make mmengine's loader of a part of a checkpoint, for ``init_cfg``, name the file if it has no such part."""
+
+    @functools.wraps(load)
+    def load_part(prefix: str, filename: str, *args, **kwargs):
+        try:
+            return load(prefix, filename, *args, **kwargs)
+        except AssertionError as error:
+            raise RuntimeError(
+                f'checkpoint {filename} has no entry that starts with {prefix!r}, see init_cfg'
+            ) from error
+
+    return load_part
+
+
 def _refuse_scheme(filename: str, map_location=None) -> NoReturn:
     raise RuntimeError(
         f'mmengine would run code from {filename} with torch {torch.__version__}; '
@@ -173,5 +189,6 @@ def apply() -> None:
         return _without_config_text(found)
 
     CheckpointLoader.load_checkpoint = classmethod(load_and_check)
+    checkpoint._load_checkpoint_with_prefix = _with_file_named(checkpoint._load_checkpoint_with_prefix)
     # The loaders of model zoos (openmmlab, torchvision, mmcls) look this name up in mmengine's module.
     checkpoint.load_from_http = load_from_http

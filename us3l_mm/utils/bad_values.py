@@ -66,7 +66,8 @@ def _fault_of(key: Any, value: Any) -> str | None:
     # Learned, or measured. Everything else may be a mask, an index or a state of any type.
     known = name.endswith(('weight', 'bias')) or name.startswith((_MEAN, _VAR))
     if not isinstance(value, Tensor):
-        return f'{key} is a {type(value).__name__}, not a tensor' if known else None
+        state = known or ('.' in key and name != '_extra_state')  # other keys may be those of a whole checkpoint
+        return f'{key} is a {type(value).__name__}, not a tensor' if state else None
     plain = value.layout is torch.strided and not value.is_quantized
     if known and not (plain and value.is_floating_point()):
         return f'{key} is of type {value.dtype} and layout {value.layout}, not a dense floating-point tensor'
