@@ -187,7 +187,7 @@ def test_a_copied_run_leaves_the_best_of_the_original_alone(tmp_path):
     options = dict(interval=1, max_keep_ckpts=1, save_best='acc')
     make_runner(tmp_path / 'run', epochs=2, scores=[0.3, 0.7], checkpoint=options).train()
     shutil.copytree(tmp_path / 'run', tmp_path / 'copy')
-    make_runner(tmp_path / 'copy', epochs=4, scores=[0.8, 0.5], checkpoint=options, resume=True).train()
+    make_runner(tmp_path / 'copy', epochs=4, scores=[0.7, 0.8, 0.5], checkpoint=options, resume=True).train()
     assert names(tmp_path / 'run') == ['best_acc_epoch_2.pth', 'epoch_2.pth']
     assert names(tmp_path / 'copy') == ['best_acc_epoch_3.pth', 'epoch_4.pth']
 
