@@ -55,7 +55,7 @@ ROOT = Path(__file__).parents[2]
 OUTCOMES = ('clear', 'equal', 'harmless', 'silent', 'unclear')
 CLEAR = (RuntimeError, ValueError, pickle.UnpicklingError)
 NUMBERS = (int, float)
-STATES = ('state_dict', 'ema_state_dict', 'optimizer')
+STATES = dict(state_dict='the weights', ema_state_dict='the weights', optimizer='the optimizer')
 # Those that two places in a checkpoint hold, or the config, so that any other number is wrong.
 CHECKED_NUMBERS = {'epoch', 'iter', 'seed', 'last_step', '_global_step', 'begin', 'T_max', 'eta_min', 'total_iters'}
 CHECKED_NUMBERS |= {'start_factor', 'end_factor', 'gamma', 'momentum', 'weight_decay', 'eps', 'lr', 'initial_lr'}
@@ -405,7 +405,7 @@ def damaged_bytes(draw: random.Random, size: int) -> Iterator[tuple[str, Callabl
 
 
 def draw_cases(contents: dict, ways: dict, count: int, seed: int, size: int) -> list[tuple[Case, str]]:
-    """Draw cases with their way in, as many of each kind and way as there are and fit."""
+    """Draw cases with their way in, as many of each kind as of the others where there are as many."""
     draw = random.Random(seed)
     waiting = collections.defaultdict(list)
     for source, content in contents.items():
@@ -413,7 +413,7 @@ def draw_cases(contents: dict, ways: dict, count: int, seed: int, size: int) -> 
             for way in (way for owner, way in ways if owner == source):
                 read = path[0] in ('state_dict', 'ema_state_dict') and path != ('ema_state_dict',)
                 if way == 'resume' or read:
-                    part = f'{kind} of {"a tensor" if path[0] in STATES and len(path) > 1 else "an entry"}'
+                    part = f'{kind}, in {STATES.get(path[0], "the rest") if len(path) > 1 else "the whole"}'
                     waiting[way, part].append((Case(source, part, what, path, change), way))
     for source, way in ways:
         some = itertools.islice(damaged_bytes(draw, size), count)
