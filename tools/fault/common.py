@@ -3,6 +3,7 @@
 A process is forked from one that has imported everything, which saves seconds each time.
 """
 
+import contextlib
 import math
 import multiprocessing
 import os
@@ -59,7 +60,9 @@ _base_ = ['{ROOT}/configs/_base_/models/supervised.py', '{ROOT}/configs/_base_/d
 train_cfg = dict(by_epoch=True, max_epochs={EPOCHS}, val_interval=1)
 val_dataloader = dict(dataset=dict(per_class=10))
 val_evaluator = dict(topk=(1,))
+backbone.update(norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d', momentum=0.6))  # so that it learns something in an epoch
 model = dict(data_preprocessor=dict(num_classes=10), backbone=backbone, head=dict(num_classes=10, in_channels=32))
+optim_wrapper['optimizer']['lr'] = 0.3
 default_hooks['checkpoint']['save_best'] = 'accuracy/top1'
 """
 
@@ -115,10 +118,8 @@ def kill(process: BaseProcess) -> None:
     if process.is_alive():
         process.kill()
     process.join()
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def wait_for(process: BaseProcess, log: Path, pattern: str, count: int = 1, seconds: float = 300) -> bool:
@@ -139,7 +140,7 @@ def wait_for(process: BaseProcess, log: Path, pattern: str, count: int = 1, seco
 
 
 def differences(first: Path, second: Path) -> list[str]:
-    """Where two checkpoints of trainings differ in any bit: weights, optimizer, schedulers, counters, losses, widths."""
+    """Where two checkpoints differ in any bit of weights, optimizer, schedulers, counters, logged losses and widths."""
     return list(_differ(*(_state(torch.load(path, weights_only=True)) for path in (first, second)), ''))
 
 
