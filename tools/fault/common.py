@@ -60,7 +60,7 @@ _base_ = ['{ROOT}/configs/_base_/models/supervised.py', '{ROOT}/configs/_base_/d
 train_cfg = dict(by_epoch=True, max_epochs={EPOCHS}, val_interval=1)
 val_dataloader = dict(dataset=dict(per_class=10))
 val_evaluator = dict(topk=(1,))
-backbone.update(norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d', momentum=0.6))  # so that it learns something in an epoch
+backbone.update(norm_cfg=dict(type='us3l_mm.SlimmableBatchNorm2d', momentum=0.6))  # it learns in an epoch
 model = dict(data_preprocessor=dict(num_classes=10), backbone=backbone, head=dict(num_classes=10, in_channels=32))
 optim_wrapper['optimizer']['lr'] = 0.3
 default_hooks['checkpoint']['save_best'] = 'accuracy/top1'
@@ -151,7 +151,7 @@ def _state(checkpoint: dict) -> dict:
     return dict(
         {key: checkpoint.get(key) for key in ('state_dict', 'optimizer', 'param_schedulers', 'ema_state_dict')},
         place=[checkpoint['meta'][key] for key in ('iter', 'epoch', 'seed')],
-        counted={key: hub['runtime_info'].get(key) for key in ('iter', 'epoch', 'max_iters', 'best_score')},
+        counted={key: hub['runtime_info'].get(key) for key in ('epoch', 'max_iters', 'best_score')},
         logged={key: log._log_history.tolist() for key, log in logged.items()},
     )
 

@@ -10,10 +10,12 @@ cannot be resumed or falls behind a finished checkpoint, `silent` what ends othe
 import argparse
 import functools
 import hashlib
+import itertools
 import os
 import random
 import re
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -24,7 +26,21 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # for when it is not run as a script
-from common import EPOCHS, GOOD, ITERATIONS, LOST, SILENT, SUPERVISED, US3L, Outcomes, differences, kill, run, start, wait_for
+from common import (
+    EPOCHS,
+    GOOD,
+    ITERATIONS,
+    LOST,
+    SILENT,
+    SUPERVISED,
+    US3L,
+    Outcomes,
+    differences,
+    kill,
+    run,
+    start,
+    wait_for,
+)
 from saving_steps import WRITES, label, saved, watch
 
 CONFIGS = {
@@ -51,6 +67,7 @@ class Lab:
         self.folder = folder
         self.random = random.Random(seed)
         self.outcomes = Outcomes()
+        self._references: dict[tuple[str, int], Path] = {}
         self.configs = {}
         for index, (name, text) in enumerate(CONFIGS.items()):
             self.configs[name] = folder / f'config_{index}.py'
@@ -60,14 +77,15 @@ class Lab:
         """Make a folder for a training; its work dir is ``run`` in it."""
         return Path(tempfile.mkdtemp(dir=self.folder))
 
-    @functools.cache
     def reference(self, name: str, ranks: int = 1) -> Path:
-        """Train without interruption; return the work dir."""
-        training = Training(self, name, ranks=ranks)
-        training.go_on()
-        if training.fault:
-            raise RuntimeError(f'the uninterrupted training failed: {training.fault}')
-        return training.work_dir
+        """Train without interruption, once; return the work dir."""
+        if (name, ranks) not in self._references:
+            training = Training(self, name, ranks=ranks)
+            training.go_on()
+            if training.fault:
+                raise RuntimeError(f'the uninterrupted training failed: {training.fault}')
+            self._references[name, ranks] = training.work_dir
+        return self._references[name, ranks]
 
 
 class Training:
@@ -103,7 +121,7 @@ class Training:
                     *(['--launcher', 'pytorch'] if self.ranks > 1 else []),
                     *self.options,
                     log=self.log if rank == 0 else self.log.with_suffix('.rank_1.txt'),
-                    before=functools.partial(watch, self.record, **fatal) if rank == 0 else None,
+                    before=functools.partial(_prepare, self.record if rank == 0 else None, **fatal),
                     env=env,
                 )
             )
@@ -157,7 +175,9 @@ class Training:
         """Compare the last checkpoint, and the best if there is one, with those of an uninterrupted training."""
         reference = self.lab.reference(self.name, self.ranks)
         for pattern in ('best_*.pth', f'*[a-z]_{EPOCHS * ITERATIONS if self._by_iteration else EPOCHS}.pth'):
-            expected, found = (sorted(path.name for path in folder.glob(pattern)) for folder in (reference, self.work_dir))
+            expected, found = (
+                sorted(path.name for path in folder.glob(pattern)) for folder in (reference, self.work_dir)
+            )
             if expected != found:
                 return LOST, f'{found} instead of {expected}'
             for name in found:
@@ -168,6 +188,13 @@ class Training:
     @property
     def _by_iteration(self) -> bool:
         return 'iteration' in self.name
+
+
+def _prepare(record: Path | None, **fatal) -> None:
+    if not torch.cuda.is_available():
+        torch.cuda.set_device = lambda *_: None  # mmengine gives each of several processes a GPU
+    if record is not None:
+        watch(record, **fatal)
 
 
 def _iterations(checkpoint: str) -> int:
@@ -181,11 +208,12 @@ def _free_port() -> int:
         return server.getsockname()[1]
 
 
-def random_moments(lab: Lab, name: str, count: int, workers: int = 0, ranks: int = 1) -> None:
-    """Kill trainings at random moments."""
-    where = f'{ranks} processes' if ranks > 1 else f'{workers} workers'
+def random_moments(lab: Lab, name: str, count: int, ranks: int = 1) -> None:
+    """Kill trainings with 0, 1 and 2 data-loading workers at random moments."""
+    where = f'{ranks} processes' if ranks > 1 else '0, 1 and 2 workers'
+    workers = itertools.cycle([0] if ranks > 1 else [2, 1, 0])
     while count > 0:
-        training = Training(lab, name, workers, ranks)
+        training = Training(lab, name, next(workers), ranks)
         for _ in range(min(count, KILLS_A_RUN)):
             if not training.kill_at_random():
                 break
@@ -212,7 +240,7 @@ def saving_moments(lab: Lab, name: str, count: int) -> None:
 
 
 def _possible(step: str, when: str) -> bool:
-    return when != 'midway' or step.split()[0] in WRITES
+    return when != 'midway' or step.startswith(WRITES)
 
 
 def _cut(path: Path, share: float) -> None:
@@ -233,7 +261,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
     'newest checkpoint cut by 1 %': (lambda d: _cut(d / 'epoch_3.pth', 0.99), 2, ['epoch_3.pth', 'epoch_2.pth']),
     'newest checkpoint empty': (lambda d: _cut(d / 'epoch_3.pth', 0), 2, ['epoch_3.pth', 'epoch_2.pth']),
     'newest checkpoint all zeros': (lambda d: _zero(d / 'epoch_3.pth', 0, 1), 2, ['epoch_3.pth', 'epoch_2.pth']),
-    'zeros in the newest checkpoint': (lambda d: _zero(d / 'epoch_3.pth', 0.5, 0.51), 2, ['epoch_3.pth', 'epoch_2.pth']),
+    'zeros in the newest checkpoint': (
+        lambda d: _zero(d / 'epoch_3.pth', 0.5, 0.51),
+        2,
+        ['epoch_3.pth', 'epoch_2.pth'],
+    ),
     'newest checkpoint missing': (lambda d: (d / 'epoch_3.pth').unlink(), 2, ['epoch_3.pth', 'epoch_2.pth']),
     'two newest checkpoints cut': (
         lambda d: [_cut(d / f'epoch_{epoch}.pth', 0.5) for epoch in (2, 3)],
@@ -272,7 +304,15 @@ def damages(lab: Lab, cases: list[str]) -> None:
     if not other.exists():
         shutil.copytree(original.work_dir, other)
         seed = ('--cfg-options', 'randomness.seed=1')
-        run('tools/train.py', lab.configs['epochs'], '--work-dir', other, '--overwrite', *seed, log=lab.folder / 'other.txt')
+        run(
+            'tools/train.py',
+            lab.configs['epochs'],
+            '--work-dir',
+            other,
+            '--overwrite',
+            *seed,
+            log=lab.folder / 'other.txt',
+        )
     before = _hashes(original.work_dir), _hashes(other)
     for case in cases:
         damage, epoch, names = DAMAGES[case]
@@ -292,8 +332,84 @@ def damages(lab: Lab, cases: list[str]) -> None:
     lab.outcomes.add('damaged or moved work dir', outcome, 'the work dirs that were copied stay as they are')
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob('*') if path.is_file()}
+def _hashes(folder: Path) -> dict[Path, str]:
+    """Hashes of the files in a folder, without that of the lock, which each start holds for a moment."""
+    files = [path for path in folder.rglob('*') if path.is_file() and path.name != 'train.lock']
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def refusals(lab: Lab, sample: bool) -> None:
+    """See that nothing is trained over, by two trainings at once or by mistake."""
+    for workers in (2,) if sample else (0, 2):
+        second_training(lab, workers)
+    work_dir = lab.new_folder() / 'run'
+    shutil.copytree(lab.reference('epochs'), work_dir)
+    last = work_dir / f'epoch_{EPOCHS}.pth'
+    config = lab.configs['epochs']
+    here = (config, '--work-dir', work_dir)
+    refused(
+        lab, 'a work dir with checkpoints, without --resume', *here, says=f'{work_dir} has checkpoints', keeps=work_dir
+    )
+    if not sample:
+        log = lab.new_folder() / 'log.txt'
+        calibrated = work_dir / 'calibrated.pth'
+        run('tools/calibrate_bn.py', config, last, '--widths', 1.0, 0.5, '--out', calibrated, log=log)
+        weights = torch.load(last, weights_only=True)['state_dict']
+        torch.save(dict(meta={}, state_dict=weights), work_dir / 'published.pth')
+        torch.save(weights, work_dir / 'weights.pth')
+        for name in ('calibrated', 'published', 'weights'):
+            says = f'{name}.pth is no checkpoint of a training'
+            refused(
+                lab,
+                f'--resume of a {name} file',
+                *here,
+                '--resume',
+                work_dir / f'{name}.pth',
+                says=says,
+                keeps=work_dir,
+            )
+    overwriting = Training(lab, 'epochs', work_dir=work_dir)
+    overwriting.options[0] = '--overwrite'
+    overwriting.kills.append('--overwrite trains from the start')
+    overwriting.finish('a work dir that is taken')
+    if not sample:
+        torn = lab.new_folder() / 'run'
+        shutil.copytree(lab.reference('epochs'), torn)
+        for path in torn.glob('*.pth'):
+            _cut(path, 0.5)
+        says = f'no sound checkpoint in {torn}'
+        refused(lab, 'all checkpoints torn', config, '--work-dir', torn, '--resume', says=says, keeps=torn)
+
+
+def second_training(lab: Lab, workers: int) -> None:
+    """Start a second training beside one that lives, and at once after its death."""
+    first = Training(lab, 'epochs', workers)
+    first.start()
+    wait_for(first.processes[0], first.log, LOGGED)
+    os.kill(first.processes[0].pid, signal.SIGSTOP)  # it lives, and does not end meanwhile
+    for options in ([], ['--resume'], ['--overwrite']):
+        arguments = (lab.configs['epochs'], '--work-dir', first.work_dir, *options)
+        case = f'a second training {" ".join(options)} beside one of {workers} workers'
+        refused(lab, case, *arguments, says='another training is at work', keeps=first.work_dir)
+    first.processes[0].kill()  # its workers live on for a while
+    first.processes[0].join()
+    second = Training(lab, 'epochs', work_dir=first.work_dir)
+    second.starts = first.starts
+    second.kills.append(f'--resume at once after SIGKILL of one of {workers} workers')
+    second.finish('a work dir that is taken')
+    first.end()
+
+
+def refused(lab: Lab, case: str, *arguments: object, says: str, keeps: Path) -> None:
+    """Note whether a training is refused by a message, with the work dir left as it was."""
+    before = _hashes(keeps)
+    code, text = run('tools/train.py', *arguments, log=lab.new_folder() / 'log.txt')
+    last = (text.strip().splitlines() or [''])[-1]
+    if _hashes(keeps) != before:
+        outcome, why = LOST, 'files are changed'
+    else:
+        outcome, why = (GOOD, '') if code and says in last else (SILENT, f'exit code {code}: {last}')
+    lab.outcomes.add('a work dir that is taken', outcome, f'{case}{why and f" ({why})"}')
 
 
 def main() -> None:
@@ -301,12 +417,13 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix='kill_resume_'))
     lab = Lab(folder, args.seed)
     few = args.sample
-    for name, workers in (('epochs', 0), ('epochs', 2), ('epochs, saved by iteration', 1), ('iterations', 0)):
-        random_moments(lab, name, 1 if few else args.count, workers)
-    random_moments(lab, 'epochs', 1 if few else 5, ranks=2)
+    for name in ('epochs', 'epochs, saved by iteration', 'iterations'):
+        random_moments(lab, name, 1 if few else args.count)
+    random_moments(lab, 'epochs', 1 if few else min(args.count, 5), ranks=2)
     for name in ('epochs', 'epochs, one checkpoint kept', 'epochs, the best kept'):
         saving_moments(lab, name, 2 if few else args.count)
-    damages(lab, list(DAMAGES)[:3] if few else list(DAMAGES))
+    damages(lab, list(DAMAGES)[1::8] if few else list(DAMAGES))
+    refusals(lab, few)
     lab.outcomes.finish()
     shutil.rmtree(folder)
 
