@@ -32,7 +32,7 @@ def watch(record: Path, at: tuple[str, int] | None = None, when: str = 'before',
     def watched(original: Callable, name: str) -> Callable:
         def step(*args: Any, **kwargs: Any) -> Any:
             path = _path(name, args)
-            line = f'{name} {path.name}'
+            line = f'{name} {"folder" if path.is_dir() else path.name}'
             counts[label(line)] += 1
             now = when if at == (label(line), counts[label(line)]) else None
             if now == 'before':
@@ -56,9 +56,8 @@ def watch(record: Path, at: tuple[str, int] | None = None, when: str = 'before',
 
 def label(line: str) -> str:
     """What a step is called: ``'put epoch_2.pth.part'`` is ``'put checkpoint.part'``."""
-    name, _, file = line.partition(' ')
-    file = re.sub(r'best_\w+\.pth', 'best', re.sub(r'^(epoch|iter)_\d+\.pth', 'checkpoint', file))
-    return f'{name} {file if re.match("best|checkpoint|last_checkpoint|interrupted", file) else "folder"}'
+    line = re.sub(r' best_\w+\.pth', ' best', re.sub(r' (epoch|iter)_\d+\.pth', ' checkpoint', line))
+    return re.sub(r' iter_\d+_rank_\d+\.json', ' report', line)
 
 
 def saved(record: Path) -> list[str]:
