@@ -151,7 +151,7 @@ def _state(checkpoint: dict) -> dict:
     return dict(
         {key: checkpoint.get(key) for key in ('state_dict', 'optimizer', 'param_schedulers', 'ema_state_dict')},
         place=[checkpoint['meta'][key] for key in ('iter', 'epoch', 'seed')],
-        counted={key: hub['runtime_info'].get(key) for key in ('epoch', 'max_iters', 'best_score')},
+        counted={key: hub['runtime_info'].get(key) for key in ('max_iters', 'best_score')},
         logged={key: log._log_history.tolist() for key, log in logged.items()},
     )
 
