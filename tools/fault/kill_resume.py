@@ -168,11 +168,12 @@ class Training:
         """Resume to the end and note an outcome for each kill; return how many there were."""
         self.go_on()
         outcome, why = (LOST, self.fault) if self.fault else self.compare()
-        for case in self.kills:
+        cases = self.kills or ['without a kill'] * (outcome != GOOD)
+        for case in cases:
             self.lab.outcomes.add(kind, outcome, f'{case}{why and f" ({why}; {self.folder})"}')
         if outcome == GOOD:
             shutil.rmtree(self.folder)
-        return len(self.kills)
+        return len(cases)
 
     def compare(self) -> tuple[str, str]:
         """Compare the last checkpoint, and the best if there is one, with those of an uninterrupted training."""
