@@ -4,7 +4,7 @@ python tools/linear_probe.py configs/linear/r18_1xb512-100e_cifar100.py CHECKPOI
 """
 
 import argparse
-import os.path as osp
+from pathlib import Path
 
 from mmengine.config import DictAction
 from mmengine.fileio import dump
@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 
 from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.slim import parse_single_width
+from us3l_mm.utils.files import write_text
 from us3l_mm.utils.tables import markdown_table
 
 
@@ -69,8 +70,9 @@ def main() -> None:
         accuracy = {key.split('/')[-1].removesuffix(suffix): v for key, v in metrics.items() if key.endswith(suffix)}
         rows.append({**width_complexity(backbone, width, cfg.input_size), **accuracy})
     if runner.rank == 0:
-        out = osp.join(cfg.work_dir, 'linear_probe.json')
-        dump(dict(config=args.config, checkpoint=args.checkpoint, widths=rows), out, indent=2)
+        out = Path(cfg.work_dir, 'linear_probe.json')
+        result = dict(config=args.config, checkpoint=args.checkpoint, widths=rows)
+        write_text(out, dump(result, file_format='json', indent=2))
         runner.logger.info(f'saved {out}\n{table(rows)}')
 
 

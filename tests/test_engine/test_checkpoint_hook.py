@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseModel
 from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, Runner
@@ -156,6 +156,17 @@ def test_full_disk_keeps_what_was_there(tmp_path, monkeypatch, epochs):
     runner = make_runner(tmp_path, 'again', checkpoint=dict(interval=1, max_keep_ckpts=1), resume=True)
     runner.train()
     assert runner.epoch == 4
+
+
+def test_full_disk_of_the_logs_is_named(tmp_path):
+    class Logger(Hook):
+        def after_train_iter(self, *args, **kwargs):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    runner = make_runner(tmp_path)
+    runner.register_hook(Logger())
+    with pytest.raises(OSError, match=f'cannot write logs in {tmp_path}.*No space left.*MiB free'):
+        runner.train()
 
 
 def test_half_written_files_are_cleared_away(tmp_path):

@@ -67,7 +67,10 @@ def test_sound_work_dir_reads_one_checkpoint(folder, monkeypatch):
     assert name(folder) == 'epoch_3.pth'
 
 
-@pytest.mark.parametrize('hint', [None, '', 'epoch_9.pth', '/elsewhere/epoch_3.pth', '/elsewhere/epoch_7.pth', '\0\0'])
+@pytest.mark.parametrize(
+    'hint',
+    [None, '', 'epoch_1.pth', 'epoch_9.pth', '/elsewhere/epoch_3.pth', '/elsewhere/epoch_7.pth', '\0\0', 'x' * 999],
+)
 def test_hint_that_is_missing_empty_stale_or_elsewhere(folder, hint):
     (folder / 'last_checkpoint').unlink()
     if hint is not None:
@@ -83,9 +86,18 @@ def test_newest_is_torn(folder, how, capsys):
     assert 'WARNING' in warning and 'epoch_3.pth' in warning and warning.endswith('epoch_2.pth')
 
 
-def test_newest_is_missing(folder):
+def test_newest_is_missing(folder, capsys):
     (folder / 'epoch_3.pth').unlink()
     assert name(folder) == 'epoch_2.pth'
+    (warning,) = capsys.readouterr().out.splitlines()
+    assert 'WARNING' in warning and "'epoch_3.pth', which is not in" in warning and warning.endswith('epoch_2.pth')
+
+
+def test_all_are_missing(folder):
+    for path in folder.glob('*.pth'):
+        path.unlink()
+    with pytest.raises(RuntimeError, match=r'no sound checkpoint in .*epoch_3.*--overwrite'):
+        newest_checkpoint(folder, folder)
 
 
 def test_all_are_torn(folder):
@@ -103,9 +115,10 @@ def test_checkpoint_that_the_hint_does_not_know_yet(folder):
 
 
 def test_a_run_that_was_resumed_from_an_older_one_goes_on_from_that(folder):
-    """Files of the time line that was left are further, but older than the hint."""
-    point(folder, 'epoch_1.pth')
-    assert name(folder) == 'epoch_1.pth'
+    """Files of the time line that was left are further, but older than what was written since."""
+    os.utime(folder / 'epoch_2.pth', (time.time() + 5,) * 2)
+    point(folder, 'epoch_2.pth')
+    assert name(folder) == 'epoch_2.pth'
 
 
 def test_interruption_counts_by_its_place(folder):

@@ -111,7 +111,7 @@ class NonFiniteHook(Hook):
         widths = self._widths(iteration)
         at = f' (widths {", ".join(f"{width:.4g}" for width in widths)})' if widths else ''
         raise NonFiniteError(
-            f'{what}{at}. What reproduces it is in {self._report(iteration, what)}, the last checkpoint is '
+            f'{what}{at}. What reproduces it: {self._report(iteration, what)}; the last checkpoint is '
             f'{self._last_checkpoint()}. Lower the learning rate, use bfloat16 or float32 where float16 overflows, or '
             "leave such updates out by on_nonfinite='skip' of us3l_mm.NonFiniteHook"
         )
@@ -143,8 +143,8 @@ class NonFiniteHook(Hook):
             return model.sampler(iteration, iteration, runner.max_iters)
         return model.sampler(iteration, iteration * runner.max_epochs // runner.max_iters, runner.max_epochs)
 
-    def _report(self, iteration: int, what: str) -> Path:
-        """Write what reproduces an iteration; return the path."""
+    def _report(self, iteration: int, what: str) -> str:
+        """Write what reproduces an iteration; return the path, or why it cannot be written."""
         runner = self._runner
         batches = runner.train_dataloader.batch_sampler
         indices = batches.indices_of(iteration) if isinstance(batches, SeededBatchSampler) else None
@@ -159,8 +159,11 @@ class NonFiniteHook(Hook):
             resume=f'--resume {self._last_checkpoint()}, which comes to the same iteration',
         )
         path = Path(runner.work_dir, FOLDER, f'iter_{iteration + 1}_rank_{runner.rank}.json')
-        write_text(path, json.dumps(report, indent=2) + '\n')
-        return path
+        try:
+            write_text(path, json.dumps(report, indent=2) + '\n')
+        except OSError as error:  # the loss is what has to be told
+            return str(error)
+        return str(path)
 
     def _last_checkpoint(self) -> str:
         hint = Path(self._runner.work_dir, HINT)

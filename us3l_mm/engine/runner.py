@@ -1,5 +1,6 @@
 """mmengine's Runner for trainings that are interrupted, moved and resumed."""
 
+import errno
 import functools
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from us3l_mm.registry import LOOPS, RUNNERS
-from us3l_mm.utils.files import write_files
+from us3l_mm.utils.files import cannot_write, write_files
 from us3l_mm.version import __version__
 
 from .check_loaded_hook import CheckLoadedHook
@@ -87,7 +88,12 @@ class ResumableRunner(Runner):
                 self.register_hook(kind())
         with SignalRequests(self._timeout) as requests:
             self.register_hook(SignalHook(requests))
-            return super().train()
+            try:
+                return super().train()
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise cannot_write(error.filename or f'logs in {self.log_dir}', Path(self.work_dir), error) from error
 
     def _find_checkpoint(self) -> None:
         """Choose the checkpoint to go on from, the same on all processes, and take its seed."""

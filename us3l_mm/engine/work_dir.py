@@ -108,17 +108,17 @@ def newest_checkpoint(work_dir: Path, folder: Path) -> Found | None:
         Found | None: The sound checkpoint that is the furthest; None if there is none at all.
 
     Raises:
-        RuntimeError: If there are checkpoints, but none is sound.
+        RuntimeError: If there are checkpoints, or a hint at one, but none is sound.
     """
-    hint, hinted = work_dir / HINT, None
+    hint, hinted, name = work_dir / HINT, None, ''
     if hint.is_file():
         # The name counts, not the folder, which mmengine writes, too: a copied work dir goes on from itself.
-        path = folder / Path(hint.read_text(errors='replace').strip()).name
-        hinted = path if path.is_file() else None
-    faults: dict[str, str] = {}
+        name = Path(hint.read_text(errors='replace').strip()).name
+        hinted = next((path for path in folder.glob('*') if path.name == name), None)
+    faults = {name: f'{hint} names {name!r:.99}, which is not in {folder}'} if name and hinted is None else {}
     others = [path for path in checkpoint_files(folder) if hinted is None or not path.samefile(hinted)]
     if hinted is not None:
-        young = [path for path in others if path.stat().st_mtime > hint.stat().st_mtime]
+        young = [path for path in others if path.stat().st_mtime > hinted.stat().st_mtime]
         found = _soundest([hinted, *young], faults)
         if found is not None and hinted.name not in faults:
             return _told(found, faults)

@@ -41,16 +41,23 @@ def write_text(path: Path, text: str) -> None:
     write_files({path: lambda part: part.write_text(text, encoding='utf-8')}, force=True)
 
 
+def cannot_write(path: Path | str, folder: Path, error: Exception) -> OSError:
+    """Return the error for what cannot be written, with the space that is left in a folder."""
+    free = shutil.disk_usage(folder).free / 2**20
+    return OSError(f'cannot write {path}: {error} ({free:.1f} MiB free there); make room or choose another folder')
+
+
 def _write(path: Path, write: Callable[[Path], object], part: Path) -> None:
     """Write ``part``, with an error that names the file it was to become."""
     try:
         write(part)
         _to_disk(part)
-    except (OSError, RuntimeError) as error:  # torch raises the latter when a disk is full
-        free = shutil.disk_usage(path.parent).free / 2**20
-        raise OSError(
-            f'cannot write {path}: {error} ({free:.1f} MiB free there); make room or choose another folder'
-        ) from error
+    except OSError as error:
+        raise cannot_write(path, path.parent, error) from error
+    except RuntimeError as error:
+        if 'inline_container' not in str(error):  # what torch says when a disk is full
+            raise
+        raise cannot_write(path, path.parent, error) from error
 
 
 def _to_disk(path: Path) -> None:
