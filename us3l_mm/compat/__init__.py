@@ -6,7 +6,7 @@ imports mmdet, the models or data sets of mmpretrain, or ``mmcv.ops``.
 
 import functools
 
-from . import checkpoint, mmcv_ops, multimodal, numpy2, package_lookup, warning_filters
+from . import checkpoint, mmcv_ops, multimodal, numpy2, package_lookup, pickles, warning_filters
 
 __all__ = ['setup']
 
@@ -18,5 +18,5 @@ def setup() -> None:
     Call it before anything imports ``mmcv.ops``, mmdet or mmpretrain: mmcv looks up its compiled operators when it is
     imported.
     """
-    for topic in (warning_filters, mmcv_ops, numpy2, package_lookup, checkpoint, multimodal):
+    for topic in (warning_filters, mmcv_ops, numpy2, package_lookup, checkpoint, pickles, multimodal):
         topic.apply()
