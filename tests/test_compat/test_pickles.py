@@ -350,6 +350,8 @@ OURS = {
     },
     'tools': {
         'dev/snapshot.py': ['torch.export.load'],  # what the same command has exported
+        # Shows that its own payloads run where they are loaded unsafely.
+        'fault/hostile_files.py': ['Config.fromstring', 'pickle.loads', 'torch.load', 'yaml.load'],
     },
     'projects': {},
 }

@@ -153,7 +153,7 @@ def _cause(error: Exception) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def apply() -> None:
+def apply() -> bool:
     """Replace mmengine's loaders, and extend the allow-list of ``torch.load``."""
     from mmengine.runner import checkpoint
     from mmengine.runner.checkpoint import CheckpointLoader
@@ -175,3 +175,4 @@ def apply() -> None:
     CheckpointLoader.load_checkpoint = classmethod(load_and_check)
     # The loaders of model zoos (openmmlab, torchvision, mmcls) look this name up in mmengine's module.
     checkpoint.load_from_http = load_from_http
+    return True

@@ -157,7 +157,7 @@ class _CloseOnImport:
         return spec
 
 
-def apply() -> None:
+def apply() -> bool:
     """Replace mmengine's readers of pickles and YAML, and close the modules above."""
     from mmengine.fileio import io as fileio
 
@@ -171,3 +171,4 @@ def apply() -> None:
     for name in _CLOSE.keys() & sys.modules.keys():
         _CLOSE[name](sys.modules[name])
     sys.meta_path.insert(0, _CloseOnImport)
+    return True
