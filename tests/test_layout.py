@@ -20,6 +20,7 @@ ORDER = (
     'deploy',
     'evaluation',
     'visualization',
+    'diagnose',
 )
 SLIM_MAY_IMPORT = {'torch', 'us3l_mm'}
 FILES = sorted(PACKAGE.rglob('*.py'))

@@ -32,7 +32,7 @@ def test_wrong_or_missing_versions_name_the_fix(monkeypatch, name, found, fix):
 
     monkeypatch.setattr(metadata, 'version', version)
     with pytest.raises(ImportError, match=fix):
-        us3l_mm._check_versions()
+        us3l_mm.prepare()
 
 
 def test_types_are_found_by_scope_without_an_import():

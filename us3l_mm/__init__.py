@@ -1,5 +1,6 @@
 """US3L for OpenMMLab: pretrain once without labels, run at every width."""
 
+import sys
 from importlib import metadata
 
 from packaging.version import Version
@@ -26,23 +27,40 @@ def _installed(names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _check_versions() -> None:
-    """Raise ImportError, with the fix, unless the OpenMMLab packages are installed in versions that work."""
+def version_faults() -> list[str]:
+    """Say which OpenMMLab packages are missing or have a version that does not work, each with the fix."""
+    faults = []
     for names, lowest, too_high, fix in _SUPPORTED:
         found = _installed(names)
         if found is None and names == _OPTIONAL:
             continue
         if found is None or not Version(lowest) <= Version(found) < Version(too_high):
             got = 'it is not installed' if found is None else f'found {found}'
-            raise ImportError(
+            faults.append(
                 f'us3l_mm needs {" or ".join(names)} >={lowest}, <{too_high}, but {got}. Fix: pip install {fix}'
             )
+    return faults
 
 
-_check_versions()
+def prepare() -> dict[str, bool]:
+    """Check the versions of the OpenMMLab packages and make them work together, which importing this package does.
 
-from .compat import setup  # noqa: E402
+    Returns:
+        dict[str, bool]: For each topic of :mod:`us3l_mm.compat`, whether it is needed here and in force.
 
-setup()  # before anything imports mmcv.ops
+    Raises:
+        ImportError: If a package is missing or has a version that does not work; says the fix.
+    """
+    faults = version_faults()
+    if faults:
+        raise ImportError('\n'.join(faults))
+    from .compat import setup  # before anything imports mmcv.ops
 
-__all__ = ['__version__']
+    return setup()
+
+
+# `python -m us3l_mm.diagnose`, for which Python imports this file first, reports what is wrong and goes on.
+if not (sys.argv[:1] == ['-m'] and 'us3l_mm.diagnose' in sys.orig_argv):
+    prepare()
+
+__all__ = ['__version__', 'prepare', 'version_faults']

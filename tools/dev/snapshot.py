@@ -27,7 +27,7 @@ from unittest.mock import patch
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 
 US3L, BYOL, SNET = 'r18_1xb64-16e_digits', 'byol_r18_1xb64-2e_digits', 'snet-simclr_r18_1xb64-2e_digits'
 USNET = 'usnet_r18_1xb64-2e_digits'
@@ -56,7 +56,7 @@ def digest(value: object) -> str:
 
 def weights(path: Path) -> dict:
     """Hashes of what a checkpoint holds."""
-    loaded = torch.load(path, map_location='cpu', weights_only=False)
+    loaded = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
     more = dict(optimizer=digest(loaded['optimizer'])) if 'optimizer' in loaded else {}
     return dict(keys=digest(sorted(loaded['state_dict'])), state=digest(loaded['state_dict']), **more)
 

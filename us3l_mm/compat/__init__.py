@@ -6,17 +6,17 @@ imports mmdet, the models or data sets of mmpretrain, or ``mmcv.ops``.
 
 import functools
 
-from . import checkpoint, mmcv_ops, multimodal, numpy2, package_lookup, warning_filters
+from . import checkpoint, mmcv_ops, multimodal, numpy2, package_lookup, pickles, warning_filters
 
 __all__ = ['setup']
 
 
 @functools.cache
-def setup() -> None:
-    """Apply every topic; later calls do nothing.
+def setup() -> dict[str, bool]:
+    """Apply every topic, and return for each whether it was needed; later calls do nothing else.
 
     Call it before anything imports ``mmcv.ops``, mmdet or mmpretrain: mmcv looks up its compiled operators when it is
     imported.
     """
-    for topic in (warning_filters, mmcv_ops, numpy2, package_lookup, checkpoint, multimodal):
-        topic.apply()
+    topics = (warning_filters, mmcv_ops, numpy2, package_lookup, checkpoint, pickles, multimodal)
+    return {topic.__name__.rpartition('.')[2]: topic.apply() for topic in topics}

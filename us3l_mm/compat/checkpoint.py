@@ -169,7 +169,7 @@ def _cause(error: Exception) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def apply() -> None:
+def apply() -> bool:
     """Replace mmengine's loaders, and extend the allow-list of ``torch.load``."""
     from mmengine.runner import checkpoint
     from mmengine.runner.checkpoint import CheckpointLoader
@@ -192,3 +192,4 @@ def apply() -> None:
     checkpoint._load_checkpoint_with_prefix = _with_file_named(checkpoint._load_checkpoint_with_prefix)
     # The loaders of model zoos (openmmlab, torchvision, mmcls) look this name up in mmengine's module.
     checkpoint.load_from_http = load_from_http
+    return True

@@ -64,10 +64,11 @@ def _missing_operator(name: str) -> Callable:
     return operator
 
 
-def apply() -> None:
+def apply() -> bool:
     """Install the replacement if there is no ``mmcv._ext``."""
     if NAME in sys.modules or importlib.util.find_spec(NAME) is not None:
-        return
+        return False
     import mmcv
 
     mmcv._ext = sys.modules[NAME] = FallbackExt()
+    return True

@@ -39,13 +39,14 @@ def is_there(module: str, name: str) -> bool:
         return False
 
 
-def apply() -> None:
+def apply() -> bool:
     """Switch mmpretrain's multimodal models and data sets off where transformers lacks a name that they import."""
     if importlib.util.find_spec('transformers') is None:
-        return
+        return False
     from mmpretrain.utils import dependency
 
     if not dependency.WITH_MULTIMODAL:
-        return
+        return False
     folder = Path(dependency.__file__).parents[1]
     dependency.WITH_MULTIMODAL = all(is_there(*name) for name in sorted(names_of_transformers(folder)))
+    return not dependency.WITH_MULTIMODAL

@@ -29,13 +29,14 @@ def adjust_hue(original):
     return wrapper
 
 
-def apply() -> None:
+def apply() -> bool:
     """Replace ``adjust_hue`` under each of its names in mmcv, with NumPy 2 or newer only."""
     if int(np.__version__.split('.')[0]) < 2:
-        return
+        return False
     import mmcv
     from mmcv.image import photometric
 
     fixed = adjust_hue(photometric.adjust_hue)
     for module in (photometric, mmcv.image, mmcv):
         module.adjust_hue = fixed
+    return True

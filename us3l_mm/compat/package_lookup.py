@@ -46,7 +46,7 @@ def get_installed_path(package: str) -> str:
     return os.path.dirname(spec.origin)
 
 
-def apply() -> None:
+def apply() -> bool:
     """Replace mmengine's two look-up functions under each of their names."""
     for name in (
         'mmengine.utils.package_utils',
@@ -58,3 +58,4 @@ def apply() -> None:
         module.get_installed_path = get_installed_path
         if hasattr(module, 'is_installed'):
             module.is_installed = is_installed
+    return True

@@ -15,7 +15,8 @@ _HIDDEN = (
 )
 
 
-def apply() -> None:
+def apply() -> bool:
     """Add the filters."""
     for message, category in _HIDDEN:
         warnings.filterwarnings('ignore', message=message, category=category, module=_UPSTREAM)
+    return True

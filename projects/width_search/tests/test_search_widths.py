@@ -56,7 +56,7 @@ def test_found_widths_are_calibrated_and_exported(checkpoint, run_tool, tmp_path
     slimmable = MODELS.build(read_config(ROOT / CONFIG).model)
     slimmable.load_state_dict(torch.load(calibrated, weights_only=True)['state_dict'])
     narrow = MODELS.build(Config.fromfile(f'{out}.py').model)
-    narrow.load_state_dict(torch.load(f'{out}.pth')['state_dict'])
+    narrow.load_state_dict(torch.load(f'{out}.pth', weights_only=True)['state_dict'])
     x = torch.randn(2, 3, 16, 16)
     slimmable.eval(), narrow.eval()
     with torch.no_grad(), use_width(slimmable.backbone, widths):
