@@ -174,7 +174,7 @@ class Trainings:
         go.touch()
         if case.sent == 'SIGUSR1, then killed' and wait_for(processes[0], log, 'going on'):
             for process in processes:
-                kill(process)
+                process.kill()
 
 
 def tail(log: Path) -> str:
@@ -195,7 +195,7 @@ def wrong_end(case: Case, code: int | None, log: str) -> str | None:
     expected = SENT[case.sent][1]
     if case.to == TORCHRUN:  # it has exit codes and tracebacks of its own
         return None if 'stopping' in log else f'no line of a process that stops: {log[-1000:]}'
-    if code != expected:
+    if code != expected and not (case.to == ONE and expected == -signal.SIGKILL and code):  # one may fail by the other
         return f'exit code {code}, not {expected}: {log[-1000:]}'
     if 'Traceback' in log and code != -signal.SIGKILL:  # then workers may tell that it is gone
         return f'a traceback: {log[log.index("Traceback") :][-1000:]}'
