@@ -70,6 +70,8 @@ def _decode_with_pillow(data: bytes, color_type: str) -> np.ndarray:
     except UnidentifiedImageError:
         raise ValueError(f'no image of a known format; it {_start(data)}') from None
     kind = image.format
+    if kind == 'PNG':
+        Image.open(io.BytesIO(data), formats=_FORMATS).verify()  # checksums, which load() does not look at
     if kind == 'PNG' and data[24] in (2, 4, 16) and image.mode != 'P' and 'transparency' in image.info:
         raise ValueError(f'a PNG of {data[24]} bits with one transparent colour; save it with an alpha channel')
     if not color_type.endswith('ignore_orientation'):

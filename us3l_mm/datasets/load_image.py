@@ -41,9 +41,10 @@ def read_image(
         BadImageError: If the file is missing, no image, damaged, or of a kind that has no clear meaning as an image.
     """
     try:
-        if isinstance(fileio.get_file_backend(path, backend_args=backend_args), fileio.LocalBackend):
+        files = fileio.get_file_backend(path, backend_args=backend_args, enable_singleton=True)
+        if isinstance(files, fileio.LocalBackend):
             _check_file(os.stat(path))
-        data = fileio.get(path, backend_args=backend_args)
+        data = files.get(path)
         if not data:
             raise ValueError('the file is empty')
         return decode_image(data, color_type, backend)
