@@ -467,17 +467,17 @@ def read_folder(folder: Path, limit: int, **options) -> tuple[LoadImageFromFile,
 
 def try_skipping(folder: Path, sample: bool) -> tuple[list, list[str]]:
     """Read folders with bad files by data loaders; return rows of the table and what went wrong."""
-    loaders = {
-        '0 workers': {},
-        '2 workers': dict(num_workers=2),
-        '2 persistent workers': dict(num_workers=2, persistent_workers=True),
-        '2 spawned workers': dict(num_workers=2, multiprocessing_context='spawn', persistent_workers=True),
-    }
+    persistent = dict(num_workers=2, persistent_workers=True)
+    loaders = (  # and how many folders a sample takes: after an error, torch takes 10 s to end the workers
+        ('0 workers', 3, {}),
+        ('2 workers', 2, dict(num_workers=2)),
+        ('2 persistent workers', 1, persistent),
+        ('2 spawned workers', 1, dict(persistent, multiprocessing_context='spawn')),
+    )
+    folders = ((12, 3, 3), (12, 4, 3), (0, 2, 3))
     rows, faults = [], []
-    for name, options in loaders.items():
-        folders = ((12, 3, 3), (12, 4, 3), (0, 2, 3))
-        # torch takes 10 s to end the workers after an error
-        for good, bad, limit in folders[:1] if sample and name not in ('0 workers', '2 workers') else folders:
+    for name, sampled, options in loaders:
+        for good, bad, limit in folders[:sampled] if sample else folders:
             names = bad_folder(folder / f'skip{len(rows)}', good, bad)
             transform, seen, message = read_folder(folder / f'skip{len(rows)}', limit, **options)
             listed = set(transform.bad_images())

@@ -49,7 +49,8 @@ def read_image(
             raise ValueError('the file is empty')
         return decode_image(data, color_type, backend)
     except Exception as error:
-        raise BadImageError(f'cannot load the image {_printable(path)}: {error or type(error).__name__}') from error
+        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+        raise BadImageError(f'cannot load the image {_printable(path)}: {reason}') from error
 
 
 def _check_file(status: os.stat_result) -> None:
