@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from builders import ROOT, all_faults
-from us3l_mm.config import read_config, set_width
+from us3l_mm.config import find_dicts, read_config, set_width
 
 CONFIGS = sorted(path for path in (ROOT / 'configs').glob('[!_]*/*.py') if path.parent.name != 'tables')
 DATASETS = {
@@ -164,6 +164,13 @@ def check_models_of_several_widths_have_our_ddp_wrapper(path: Path, cfg: Config)
         yield from unlike('the wrapper', found, 'us3l_mm.US3LDistributedDataParallel')
 
 
+def check_images_are_loaded_by_us(path: Path, cfg: Config):
+    """Errors name the file then; `_scope_` rather than a prefix, as inferencers look for the plain name."""
+    for part in find_dicts([cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test')]):
+        if 'LoadImageFromFile' in str(part.get('type')):
+            yield from unlike('loading', part, {**part, 'type': 'LoadImageFromFile', '_scope_': 'us3l_mm'})
+
+
 def check_readme_of_the_folder_has_a_row(path: Path, cfg: Config):
     if f'| [`{path.name}`]({path.name}) |' not in path.with_name('README.md').read_text():
         yield 'README.md of its folder has no row for it'
@@ -184,6 +191,7 @@ def check_model_builds(path: Path, cfg: Config):
 OF_ALL = (
     check_batch_of_the_learning_rate,
     check_models_of_several_widths_have_our_ddp_wrapper,
+    check_images_are_loaded_by_us,
     check_readme_of_the_folder_has_a_row,
     check_model_builds,
 )
@@ -231,6 +239,7 @@ def test_every_check_finds_its_fault(tmp_path):
             'optim_wrapper.optimizer.weight_decay': 0,
             'auto_scale_lr.base_batch_size': 3,
             'model_wrapper_cfg.type': 'MMDistributedDataParallel',
+            'train_dataloader.dataset.pipeline.0': dict(type='LoadImageFromFile'),
         }
     )
     moved = ROOT / 'configs/us3l' / path.name  # of which no README knows
@@ -238,6 +247,7 @@ def test_every_check_finds_its_fault(tmp_path):
     assert [fault.partition(':')[0] for fault in found] == [
         'batch of the learning rate',
         'models of several widths have our ddp wrapper',
+        'images are loaded by us',
         'model builds',
     ], found
     assert all_faults([check_readme_of_the_folder_has_a_row], moved, cfg)
@@ -249,7 +259,7 @@ def test_every_check_finds_its_fault(tmp_path):
         'weights are decayed once',
         'us net has none of the guidelines',
     }, found
-    assert len(found) == 8  # type and depth; batch, epochs and the schedule that ends at others; one each
+    assert len(found) == 9  # type, depth; batch, epochs, the schedule that ends at others; set, channels; one each
     long = tmp_path / 'r18_1xb64_digits.py'
     long.write_text('"""Run `tools/train.py configs/other.py`."""\n' + 'x = 1\n' * 40)
     assert all_faults([check_config_stays_short], long, cfg) == ['config stays short: 41 lines, more than 40']

@@ -7,7 +7,7 @@ bash tools/dist_train.sh configs/det/faster-rcnn_r50_fpn_2x_coco.py 8 --width 0.
 
 _base_ = [
     '../_base_/models/det_faster-rcnn_r50_fpn.py',
-    'mmdet::_base_/datasets/coco_detection.py',
+    '../_base_/datasets/coco_detection.py',
     'mmdet::_base_/schedules/schedule_2x.py',
     'mmdet::_base_/default_runtime.py',
 ]

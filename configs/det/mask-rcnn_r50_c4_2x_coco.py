@@ -7,7 +7,7 @@ bash tools/dist_train.sh configs/det/mask-rcnn_r50_c4_2x_coco.py 8 --width 0.5 \
 
 _base_ = [
     '../_base_/models/det_mask-rcnn_r50_c4.py',
-    'mmdet::_base_/datasets/coco_instance.py',
+    '../_base_/datasets/coco_instance.py',
     'mmdet::_base_/schedules/schedule_2x.py',
     'mmdet::_base_/default_runtime.py',
 ]

@@ -7,7 +7,7 @@ bash tools/dist_train.sh configs/det/retinanet_r50_fpn_2x_coco.py 8 --width 0.5 
 
 _base_ = [
     '../_base_/models/det_retinanet_r50_fpn.py',
-    'mmdet::_base_/datasets/coco_detection.py',
+    '../_base_/datasets/coco_detection.py',
     'mmdet::_base_/schedules/schedule_2x.py',
     'mmdet::_base_/default_runtime.py',
 ]

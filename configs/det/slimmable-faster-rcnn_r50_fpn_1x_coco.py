@@ -8,7 +8,13 @@ python tools/test.py configs/det/slimmable-faster-rcnn_r50_fpn_1x_coco.py CALIBR
 8 GPUs of 2 images. Result: not run yet.
 """
 
-_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', '../_base_/models/slimmable_detector.py']
+_base_ = [
+    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
+    '../_base_/models/slimmable_detector.py',
+    '../_base_/datasets/coco_detection.py',
+    'mmdet::_base_/schedules/schedule_1x.py',
+    'mmdet::_base_/default_runtime.py',
+]
 
 model = dict(
     **_base_.slimmable_detector,

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from mmengine.registry import DATASETS, init_default_scope
 
+from us3l_mm.datasets import BadImageError
+
 
 @pytest.fixture
 def build(tmp_path):
     init_default_scope('mmpretrain')
-    pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    pipeline = [dict(type='LoadImageFromFile', _scope_='us3l_mm'), dict(type='PackInputs')]
     return lambda **kw: DATASETS.build(dict(type='CustomDataset', data_root=str(tmp_path), pipeline=pipeline, **kw))
 
 
@@ -32,9 +34,9 @@ def test_images_without_classes_serve_pretraining_but_no_probe(build, tmp_path):
         build(with_label=True)
 
 
-@pytest.mark.parametrize('damage', [lambda data: data[:40], lambda data: b'no image'])
+@pytest.mark.parametrize('damage', [lambda data: data[:40], lambda data: b'no image', lambda data: b''])
 def test_corrupt_image_is_named(build, tmp_path, damage):
     path = save(tmp_path / 'a' / 'broken.png')
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(AssertionError, match='failed to load image: .*broken.png'):
+    with pytest.raises(BadImageError, match='cannot load the image .*broken.png: '):
         build()[0]

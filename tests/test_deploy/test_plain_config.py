@@ -8,6 +8,7 @@ import torch
 
 from us3l_mm.deploy.plain_config import check_config
 from us3l_mm.deploy.plain_model import plain_model
+from us3l_mm.deploy.stock_backbone import stock_config
 
 PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
 DETECTOR = 'configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
@@ -47,3 +48,11 @@ def test_tensors_on_one_side_only_are_refused(plain):
     del net.backbone.conv1
     with pytest.raises(RuntimeError, match=r'backbone\.conv1\.weight is None, the config builds \(\d+, 3,'):
         check_config(plain.cfg, net)
+
+
+@pytest.mark.usefixtures('no_random_weights')
+def test_test_pipeline_of_a_stock_net_is_stock():
+    options = {'model.backbone.init_cfg': None, 'model.widths': [1.0]}
+    cfg = stock_config(plain_model('configs/linear/r18_4xb512-60e_in1k.py', width=1.0, cfg_options=options))
+    assert cfg.test_dataloader.dataset.pipeline[0] == dict(type='LoadImageFromFile')
+    assert 'us3l_mm' not in cfg.pretty_text

@@ -1,4 +1,4 @@
-"""Measure images per second of JPEG decoders, and of reading JPEGs from files, LMDB and a tar shard as of WebDataset.
+"""Measure images per second of JPEG decoders, of transforms that load files, and of reading files, LMDB and tar shards.
 
 python tools/benchmarks/decode.py
 
@@ -24,6 +24,8 @@ import torch
 from mmengine.fileio import LmdbBackend, LocalBackend
 from sklearn.datasets import load_sample_images
 from torchvision.io import decode_jpeg
+
+from us3l_mm.datasets import LoadImageFromFile
 
 
 def parse_args() -> argparse.Namespace:
@@ -88,6 +90,15 @@ def readers(folder: Path, paths: list[Path]) -> dict[str, Callable[[Path], bytes
     return ways
 
 
+def transforms() -> dict[str, Callable[[Path], dict]]:
+    """Return the loading transforms, as functions of a path, by name."""
+    mmcvs, ours = mmcv.transforms.LoadImageFromFile(), LoadImageFromFile()
+    return {
+        'mmcv.LoadImageFromFile': lambda path: mmcvs(dict(img_path=str(path))),
+        'us3l_mm.LoadImageFromFile': lambda path: ours(dict(img_path=str(path))),
+    }
+
+
 def measure(ways: dict[str, Callable], items: list, repeats: int) -> list[dict]:
     """Measure the median speed of each way; ways take turns."""
     speeds: dict[str, list[float]] = {name: [] for name in ways}
@@ -100,7 +111,7 @@ def measure(ways: dict[str, Callable], items: list, repeats: int) -> list[dict]:
                 speeds[name].append(len(items) / (time.perf_counter() - start))
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     base = next(iter(medians.values()))
-    return [dict(way=name, images_per_s=round(value), ratio=round(value / base, 2)) for name, value in medians.items()]
+    return [dict(way=name, images_per_s=round(value), ratio=round(value / base, 3)) for name, value in medians.items()]
 
 
 def main() -> None:
@@ -112,6 +123,7 @@ def main() -> None:
         data = [path.read_bytes() for path in paths]
         tables = {
             'decode': measure(decoders(), data, args.repeats),
+            'load': measure(transforms(), paths, args.repeats),
             'read': measure(readers(Path(folder), paths), paths, args.repeats),
         }
     size = sum(map(len, data)) / len(data) / 1024

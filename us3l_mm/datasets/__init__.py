@@ -1,6 +1,8 @@
-"""Data sets; :mod:`us3l_mm.datasets.custom_voc` needs mmdet, so only the registry imports it."""
+"""Data sets and loading of images; :mod:`us3l_mm.datasets.custom_voc` needs mmdet, so only the registry imports it."""
 
 from .digits import Digits
+from .image_bytes import IMAGE_EXTENSIONS
 from .in_memory import InMemory, take_batch
+from .load_image import BadImageError, LoadImageFromFile, read_image
 
-__all__ = ['Digits', 'InMemory', 'take_batch']
+__all__ = ['IMAGE_EXTENSIONS', 'BadImageError', 'Digits', 'InMemory', 'LoadImageFromFile', 'read_image', 'take_batch']

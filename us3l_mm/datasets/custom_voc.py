@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 
 from us3l_mm.registry import DATASETS
 
-_IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+from .image_bytes import IMAGE_EXTENSIONS
 
 
 @DATASETS.register_module()
@@ -50,7 +50,7 @@ class CustomVOC(XMLDataset):
         images = {}  # by name; one listing is fast for very many files
         for path in sorted(glob.glob(osp.join(glob.escape(osp.join(folder, self.img_subdir)), '*'))):
             stem, suffix = osp.splitext(osp.basename(path))
-            if suffix.lower() in _IMAGES:
+            if suffix.lower() in IMAGE_EXTENSIONS:
                 images.setdefault(stem, path)
         annotations = {name: osp.join(folder, self.ann_subdir, f'{name}.xml') for name in names}
         self._refuse_missing('image', self.img_subdir, [name for name in names if name not in images])

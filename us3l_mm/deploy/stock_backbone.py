@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from us3l_mm.config import constructor_parameters, names_scope
+from us3l_mm.config import constructor_parameters, find_dicts, names_scope
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import slim_channels
 
@@ -118,6 +118,9 @@ def stock_config(plain: PlainModel, framework: str | None = None) -> Config:
     if names_scope([cfg[key] for key in tests], 'us3l_mm'):  # for example our data set; the model needs none of it
         for key in tests:
             del cfg[key]
+    for part in find_dicts(cfg.get('test_dataloader')):
+        if part.get('_scope_') == 'us3l_mm':  # our loading of images; without it, the name is that of the stock one
+            del part['_scope_']
     return cfg
 
 

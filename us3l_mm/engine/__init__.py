@@ -1,5 +1,6 @@
 """What mmengine runs: a Runner with its loops and hooks for trainings that lose nothing, and an optimizer wrapper."""
 
+from .bad_images_hook import BadImagesHook
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper
 from .check_loaded_hook import CheckLoadedHook
 from .checkpoint_hook import ResumableCheckpointHook
@@ -10,6 +11,7 @@ from .runner import ResumableRunner
 
 __all__ = [
     'BFloat16OptimWrapper',
+    'BadImagesHook',
     'CheckLoadedHook',
     'DeferredRuntimeInfoHook',
     'NonFiniteHook',

@@ -14,6 +14,7 @@ from us3l_mm.registry import LOOPS, RUNNERS
 from us3l_mm.utils.files import cannot_write, write_files
 from us3l_mm.version import __version__
 
+from .bad_images_hook import BadImagesHook
 from .check_loaded_hook import CheckLoadedHook
 from .checkpoint_hook import ResumableCheckpointHook
 from .loops import ResumableEpochLoop, ResumableIterLoop
@@ -83,7 +84,7 @@ class ResumableRunner(Runner):
         """Train, from the start or from where the training was; see :meth:`mmengine.runner.Runner.train`."""
         if self._resume:
             self._find_checkpoint()
-        for kind in (CheckLoadedHook, NonFiniteHook):
+        for kind in (BadImagesHook, CheckLoadedHook, NonFiniteHook):
             if not any(isinstance(hook, kind) for hook in self.hooks):
                 self.register_hook(kind())
         with SignalRequests(self._timeout) as requests:

@@ -14,7 +14,7 @@ train_dataloader = dict(
         data_root='data/imagenet',
         split='train',
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='LoadImageFromFile', _scope_='us3l_mm'),
             dict(type='RandomResizedCrop', scale=input_size, backend='pillow'),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackInputs'),
@@ -31,7 +31,7 @@ val_dataloader = dict(
         data_root='data/imagenet',
         split='val',
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='LoadImageFromFile', _scope_='us3l_mm'),
             dict(type='ResizeEdge', scale=256, edge='short', backend='pillow'),
             dict(type='CenterCrop', crop_size=input_size),
             dict(type='PackInputs'),

@@ -25,7 +25,7 @@ train_dataloader = dict(
         data_root='data/imagenet',
         split='train',
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='LoadImageFromFile', _scope_='us3l_mm'),
             dict(type='MultiView', num_views=2, transforms=[view]),
             dict(type='PackInputs'),
         ],

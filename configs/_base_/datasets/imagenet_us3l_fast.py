@@ -14,7 +14,7 @@ train_dataloader = dict(
     pin_memory=True,
     dataset=dict(
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='LoadImageFromFile', _scope_='us3l_mm'),
             dict(type='MultiView', num_views=2, transforms=[_base_.view[:2]]),
             dict(type='PackInputs'),
         ],
