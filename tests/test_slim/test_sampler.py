@@ -167,18 +167,18 @@ def test_slow_start_trains_the_full_width_only_until_its_time(slow_start, first,
         (dict(width_range=(1.0, 0.25)), r'width_range must be \(lowest, highest\)'),
         (dict(width_range=(0.25,)), r'width_range must be \(lowest, highest\)'),
         (dict(width_range=(0.25, 0.5, 1.0)), r'width_range must be \(lowest, highest\)'),
-        (dict(width_range=(0.0, 1.0)), r'width must be in \(0, 1\], got 0.0'),
-        (dict(width_range=(0.25, 1.5)), r'width must be in \(0, 1\], got 1.5'),
-        (dict(num_widths=1), 'num_widths must be at least 2 with sandwich=True, got 1'),
-        (dict(num_widths=0, sandwich=False), 'num_widths must be at least 1 with sandwich=False, got 0'),
-        (dict(num_stages=1), 'num_stages must be at least 2, got 1'),
-        (dict(widths=()), 'widths must name at least one width and none twice'),
-        (dict(widths=(0.5, 0.5)), 'widths must name at least one width and none twice'),
-        (dict(widths=(0.5, 1.5)), r'width must be in \(0, 1\], got 1.5'),
-        (dict(width_step=0.0), 'width_step must be positive'),
-        (dict(width_step=0.1, widths=(1.0, 0.5)), 'width_step must be positive and goes without a list of widths'),
-        (dict(width_step=0.25), r'width_step=0.25 leaves 2 widths from 0.75 to 1, where num_widths=3 are drawn'),
-        (dict(width_step=0.1, num_widths=9, dynamic=False, sandwich=False, width_range=(0.5, 1.0)), 'leaves 6 widths'),
+        (dict(width_range=(0.0, 1.0)), r'each limit of width_range must be in \(0, 1\], got 0.0'),
+        (dict(width_range=(0.25, 1.5)), r'each limit of width_range must be in \(0, 1\], got 1.5'),
+        (dict(num_widths=1), 'num_widths must be a whole number from 2 to 1000, got 1'),
+        (dict(num_widths=0, sandwich=False), 'num_widths must be a whole number from 1 to 1000, got 0'),
+        (dict(num_stages=1), 'num_stages must be a whole number from 2 to 1000, got 1'),
+        (dict(widths=()), 'widths must be a list of 1 or more items'),
+        (dict(widths=(0.5, 0.5)), 'widths must name no width twice'),
+        (dict(widths=(0.5, 1.5)), r'each width of widths must be in \(0, 1\], got 1.5'),
+        (dict(width_step=0.0), r'width_step must be in \[0.001, 1\], got 0.0'),
+        (dict(width_step=0.1, widths=(1.0, 0.5)), 'width_step goes without a list of widths'),
+        (dict(width_step=0.25), r'width_step=0.25 leave 2 widths from 0.75 to 1, where num_widths=3 are drawn'),
+        (dict(width_step=0.1, num_widths=9, dynamic=False, sandwich=False, width_range=(0.5, 1.0)), 'leave 6 widths'),
         (dict(slow_start=1.0), r'slow_start must be in \[0, 1\), got 1.0'),
     ],
 )
@@ -188,7 +188,7 @@ def test_bad_arguments_are_refused(arguments, message):
 
 
 def test_width_that_is_no_number_is_refused():
-    with pytest.raises(TypeError, match='width must be a number'):
+    with pytest.raises(TypeError, match='each limit of width_range must be a number'):
         WidthSampler(('0.25', 1.0))
 
 
