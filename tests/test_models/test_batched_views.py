@@ -252,7 +252,7 @@ def test_configs_of_data_make_two_views(name, size, set_time):
         (dict(type='RandomResizedCrop', scale=32, backend='turbo'), r"backend must be one of \('cv2', 'pillow'\)"),
         (dict(type='ColorJitter', hue=0.7), r'hue must be in \[0, 0.5\], got 0.7'),
         (dict(type='ColorJitter', contrast=(-1, 1)), 'each limit of ColorJitter.contrast must be in'),
-        (dict(type='RandomGrayscale', keep_channels=False), 'keep_channels must be one of'),
+        (dict(type='RandomGrayscale', keep_channels=False), 'keep_channels must be True'),
         (dict(type='GaussianBlur', magnitude_range=(0, 2)), 'each limit of GaussianBlur.magnitude_range must be in'),
         (dict(type='GaussianBlur', magnitude_range=(1, 2), magnitude_std=1), 'magnitude_std must be one of'),
         (

@@ -27,7 +27,7 @@ class InMemory(Dataset):
     """
 
     def __init__(self, dataset: dict) -> None:
-        source = DATASETS.build(check_dict('dataset', dataset))
+        source = DATASETS.build(check_dict('dataset', dataset, 'type'))
         self.metainfo = source.metainfo
         images = []
         for index in range(len(source)):

@@ -31,7 +31,7 @@ def _is_a(kind: type, value: Any) -> bool:
 
 
 def check_number(name: str, value: Any, interval: str = '(-inf, inf)') -> float:
-    """Return ``value``, if it is a finite real number in an interval.
+    """Return ``value`` as a float, if it is a finite real number in an interval.
 
     Args:
         name (str): Option, for the error.
@@ -48,7 +48,7 @@ def check_number(name: str, value: Any, interval: str = '(-inf, inf)') -> float:
     inside = low < value < high or (interval[0] == '[' and value == low) or (interval[-1] == ']' and value == high)
     if not inside or abs(value) > _LARGEST:
         _refuse(name, f'in {interval}{" and finite in float32" if inside else ""}', value, ValueError)
-    return value
+    return float(value)
 
 
 def check_range(name: str, value: Any, interval: str) -> tuple[float, float]:
@@ -63,13 +63,13 @@ def check_range(name: str, value: Any, interval: str) -> tuple[float, float]:
 
 
 def check_count(name: str, value: Any, least: int = 1, most: int = 2**63 - 1) -> int:
-    """Return ``value``, if it is a whole number from ``least`` to ``most``; neither True nor 3.0 is one."""
+    """Return ``value`` as an int, if it is a whole number from ``least`` to ``most``; neither True nor 3.0 is one."""
     needed = f'a whole number from {least}{"" if most == 2**63 - 1 else f" to {most}"}'
     if not _is_a(Integral, value):
         _refuse(name, needed, value)
     if not least <= value <= most:
         _refuse(name, needed, value, ValueError)
-    return value
+    return int(value)
 
 
 def check_size(name: str, value: Any, least: int = 1, most: int = 100_000) -> Any:
@@ -106,10 +106,13 @@ def check_list(name: str, value: Any, kind: type | tuple[type, ...] = object, le
     return value
 
 
-def check_dict(name: str, value: Any) -> Any:
-    """Return ``value``, if it is a dict."""
+def check_dict(name: str, value: Any, *entries: str) -> Any:
+    """Return ``value``, if it is a dict that has these entries."""
+    needed = f'a dict{" with " if entries else ""}{" and ".join(map(repr, entries))}'
     if not isinstance(value, Mapping):
-        _refuse(name, 'a dict', value)
+        _refuse(name, needed, value)
+    if any(entry not in value for entry in entries):
+        _refuse(name, needed, value, ValueError)
     return value
 
 

@@ -49,9 +49,7 @@ class SEED(BaseSelfSupervisor):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        lacking = {'backbone', 'neck', 'checkpoint'} - set(check_dict('teacher', teacher))
-        if lacking:
-            raise ValueError(f'teacher needs backbone, neck and checkpoint, lacks {sorted(lacking)}')
+        check_dict('teacher', teacher, 'backbone', 'neck', 'checkpoint')
         check_parts(backbone, neck, head, data_preprocessor)
         for name in ('backbone', 'neck'):
             check_part(f'teacher.{name}', teacher[name])

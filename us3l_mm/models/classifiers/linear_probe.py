@@ -65,7 +65,7 @@ class LinearProbe(BaseModel):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         check_part('backbone', backbone)
-        check_dict('head', head)
+        check_dict('head', head, 'type', 'num_classes')
         if neck is not None:
             check_part('neck', neck)
         if data_preprocessor is not None:

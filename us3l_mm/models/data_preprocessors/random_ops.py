@@ -34,7 +34,7 @@ def random_resized_crop(
     backend: str = 'cv2',
 ) -> Tensor:
     """Cut out boxes of random area and aspect ratio; resize them bilinearly, with antialiasing for pillow only."""
-    size = (scale, scale) if isinstance(scale, int) else tuple(scale)
+    size = tuple(scale) if isinstance(scale, Sequence) else (scale, scale)
     boxes = draw_boxes(len(images), images.shape[2:], generator, crop_ratio_range, aspect_ratio_range)
     return image_ops.resized_crop(images, _send(boxes, images), size, antialias=backend == 'pillow')
 

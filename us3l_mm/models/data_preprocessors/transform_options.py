@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from us3l_mm.slim import check_choice, check_dict, check_list, check_number, check_range, check_size
+from us3l_mm.slim import check_choice, check_dict, check_flag, check_list, check_number, check_range, check_size
 
 from .random_ops import TRANSFORMS
 
@@ -17,7 +17,7 @@ def check_transforms(transforms: Sequence[dict], name: str = 'transforms') -> No
         TypeError: If an option is of the wrong type, or this is no list of dicts.
         ValueError: If a transform or an option is unknown, missing or out of its range.
     """
-    for transform in check_list(name, transforms, dict):
+    for transform in check_list(name, transforms, dict, least=0):
         kind = check_choice(f'type in {name}', transform.get('type'), tuple(TRANSFORMS))
         options = {key: value for key, value in check_dict(kind, transform).items() if key != 'type'}
         try:
@@ -34,6 +34,12 @@ def _check_jitter(name: str, value: Any, low: float, high: float) -> None:
         check_range(name, value, f'[{low}, {high}]')
     else:
         check_number(name, value, f'[0, {high}]')
+
+
+def _check_kept(name: str, value: Any) -> None:
+    """Check that images keep their channels."""
+    if not check_flag(name, value):
+        raise ValueError(f'{name} must be True, got False: the images of a batch have as many channels')
 
 
 def _check_weights(name: str, value: Any) -> None:
@@ -55,7 +61,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = dict(
     contrast=partial(_check_jitter, low=0, high=1e6),
     saturation=partial(_check_jitter, low=0, high=1e6),
     hue=partial(_check_jitter, low=-0.5, high=0.5),
-    keep_channels=partial(check_choice, choices=(True,)),  # the images of a batch have as many channels
+    keep_channels=_check_kept,
     channel_weights=_check_weights,
     magnitude_range=partial(check_range, interval='[1e-3, 60]'),
     magnitude_std=partial(check_choice, choices=('inf',)),  # uniform in magnitude_range

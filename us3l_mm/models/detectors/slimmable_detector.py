@@ -209,7 +209,7 @@ class _SameLevels(nn.Module):
 def _stock_class(detector: str | type | None) -> type:
     """Find the class of mmdet that ``detector`` names, with or without the scope mmdet."""
     found = detector
-    if isinstance(detector, str):
+    if isinstance(detector, str) and detector:
         with MODELS.switch_scope_and_registry(None) as registry:
             found = registry.get(detector) or registry.get(f'mmdet.{detector}')
     if not (isinstance(found, type) and issubclass(found, BaseDetector)):

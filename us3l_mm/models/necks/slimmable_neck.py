@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmpretrain.models import NonLinearNeck
 
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import SlimmableLinear, check_count, check_dict, check_flag, check_list
+from us3l_mm.slim import SlimmableLinear, check_count, check_flag, check_list, check_part
 
 
 @MODELS.register_module()
@@ -41,8 +41,11 @@ class SlimmableNonLinearNeck(NonLinearNeck):
         check_count('in_channels', in_channels)
         check_count('hid_channels', hid_channels)
         check_count('out_channels', out_channels)
-        check_dict('norm_cfg', norm_cfg)
-        super().__init__(in_channels, hid_channels, out_channels, with_bias=True, norm_cfg=norm_cfg, **kwargs)
+        check_part('norm_cfg', norm_cfg)
+        try:
+            super().__init__(in_channels, hid_channels, out_channels, with_bias=True, norm_cfg=norm_cfg, **kwargs)
+        except KeyError as error:  # mmcv's names None
+            raise KeyError(f'norm_cfg={norm_cfg} names no norm layer: {error}') from error
         hidden = ['fc0', *self.fc_names[:-1]]
         if isinstance(with_bias, (list, tuple)):
             biases = list(check_list('with_bias', with_bias, bool))
