@@ -16,6 +16,8 @@ _READ = (
     'efficient_conv_bn_eval',
     'find_unused_parameters',
     'model_wrapper_cfg',
+    'overwrite',
+    'runner_type',
     'sync_bn',
     'width',
 )
