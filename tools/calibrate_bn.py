@@ -17,6 +17,7 @@ from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_rando
 from mmengine.utils import ProgressBar
 
 from us3l_mm.slim import calibrate_bn, parse_width, width_label
+from us3l_mm.utils.arguments import count_from
 from us3l_mm.utils.files import write_files
 
 WIDTHS = [1.0, 0.9, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25]
@@ -35,7 +36,9 @@ def parse_args() -> argparse.Namespace:
         default=WIDTHS,
         help='widths to calibrate for, such as 0.5, or layer1=0.5,layer4=0.8 for parts',
     )
-    parser.add_argument('--num-batches', type=int, default=100, help='batches to average over, at most an epoch')
+    parser.add_argument(
+        '--num-batches', type=count_from(1), default=100, help='batches to average over, at most an epoch'
+    )
     parser.add_argument('--out', help='file to write; <checkpoint>_calibrated.pth if not given')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')

@@ -22,6 +22,7 @@ from mmengine.utils import get_git_hash
 
 from us3l_mm.deploy.costs import detector_costs
 from us3l_mm.slim import parse_width, width_label
+from us3l_mm.utils.arguments import count_from
 from us3l_mm.utils.files import write_text
 from us3l_mm.utils.jobs import StepFailed, run_step, run_unfinished
 from us3l_mm.utils.tables import markdown_table
@@ -44,7 +45,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--work-dir', type=Path, help='folder for everything; work_dirs/det_widths/<name of the config> if not given'
     )
-    parser.add_argument('--gpus', type=int, default=1, help='processes to train and test with (default: %(default)s)')
+    parser.add_argument(
+        '--gpus', type=count_from(1), default=1, help='processes to train and test with (default: %(default)s)'
+    )
     parser.add_argument('--print-only', action='store_true', help='run nothing, print and plot the results so far')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='override config entries at all widths: key=value ...'

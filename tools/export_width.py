@@ -15,6 +15,7 @@ import torch
 from mmengine.config import DictAction
 
 from us3l_mm.slim import parse_width, width_key, width_label
+from us3l_mm.utils.arguments import count_from
 from us3l_mm.utils.files import write_files
 
 PROGRAMS = {'onnx': '.onnx', 'torch-export': '.pt2'}
@@ -39,7 +40,11 @@ def parse_args() -> argparse.Namespace:
         '--framework', choices=['mmpretrain', 'mmdet'], help='library of the backbone of a stock export'
     )
     parser.add_argument(
-        '--input', type=int, nargs='+', metavar='PIXELS', help='side, or height and width, of the images (ONNX, torch)'
+        '--input',
+        type=count_from(1),
+        nargs='+',
+        metavar='PIXELS',
+        help='side, or height and width, of the images (ONNX, torch)',
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
     args = parser.parse_args()

@@ -19,6 +19,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.utils import get_git_hash
 
 from us3l_mm.slim import check_width
+from us3l_mm.utils.arguments import count_from, number_in
 from us3l_mm.utils.files import write_text
 from us3l_mm.utils.jobs import StepFailed, run_step, run_unfinished
 from us3l_mm.utils.tables import MISSING, markdown_table
@@ -35,11 +36,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--dataset', default='cifar100', help='data set (default: %(default)s); digits is small')
     parser.add_argument('--cases', nargs='+', help='names of cases; all if not given')
     parser.add_argument(
-        '--widths', type=float, nargs='+', help="widths to evaluate; those of the probe's config if not given"
+        '--widths',
+        type=number_in('(0, 1]'),
+        nargs='+',
+        help="widths to evaluate; those of the probe's config if not given",
     )
-    parser.add_argument('--epochs', type=int, help='epochs of the pretraining; schedules are scaled')
-    parser.add_argument('--probe-epochs', type=int, help='epochs of the linear probe; schedules are scaled')
-    parser.add_argument('--gpus', type=int, default=1, help='processes to pretrain with (default: %(default)s)')
+    parser.add_argument('--epochs', type=count_from(1), help='epochs of the pretraining; schedules are scaled')
+    parser.add_argument('--probe-epochs', type=count_from(1), help='epochs of the linear probe; schedules are scaled')
+    parser.add_argument(
+        '--gpus', type=count_from(1), default=1, help='processes to pretrain with (default: %(default)s)'
+    )
     parser.add_argument('--work-dir', help='folder for everything; work_dirs/tables/<table>_<dataset> if not given')
     parser.add_argument('--print-only', action='store_true', help='run nothing, print and plot the results so far')
     parser.add_argument(

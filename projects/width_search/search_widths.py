@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from us3l_mm.deploy.budget import parse_amount
 from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.slim import parse_width, width_label
-from us3l_mm.utils.arguments import checked
+from us3l_mm.utils.arguments import checked, count_from, number_in
 from us3l_mm.utils.files import write_files
 from us3l_mm.utils.tables import markdown_table
 from us3l_mm.visualization import Curve, Panel, plot_panels
@@ -55,18 +55,15 @@ def parse_args() -> argparse.Namespace:
         '--labels', metavar='CONFIG', help='config of a linear probe, to measure the harm on its labelled images'
     )
     parser.add_argument(
-        '--input', type=int, default=224, help='side of the image for which MACs are counted, in pixels'
+        '--input', type=count_from(1), default=224, help='side of the image for which MACs are counted, in pixels'
     )
-    parser.add_argument('--step', type=float, default=0.125, help='change of a width in a step')
-    parser.add_argument('--lowest', type=float, default=0.25, help='lowest width')
-    parser.add_argument('--num-batches', type=int, default=4, help='batches of images to measure the harm on')
+    parser.add_argument('--step', type=number_in('(0, 1)'), default=0.125, help='change of a width in a step')
+    parser.add_argument('--lowest', type=number_in('(0, 1)'), default=0.25, help='lowest width')
+    parser.add_argument('--num-batches', type=count_from(1), default=4, help='batches of images to measure the harm on')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
     parser.add_argument('--out', help='files to write, without suffix; <checkpoint>_search if not given')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
-    args = parser.parse_args()
-    if args.num_batches < 1:
-        parser.error(f'--num-batches must be at least 1, got {args.num_batches}')
-    return args
+    return parser.parse_args()
 
 
 def read_images(cfg: Config, preprocessor: nn.Module, count: int) -> tuple[list[Tensor], list[Tensor]]:

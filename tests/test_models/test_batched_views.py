@@ -241,18 +241,24 @@ def test_configs_of_data_make_two_views(name, size, set_time):
 @pytest.mark.parametrize(
     'transform, message',
     [
-        (dict(type='RandomRotate'), "no batched transform 'RandomRotate'; there are RandomResizedCrop"),
+        (dict(type='RandomRotate'), r"type in transforms must be one of \('RandomResizedCrop', .*got 'RandomRotate'"),
         (dict(type='RandomFlip', probability=0.5), 'RandomFlip cannot take .*probability'),
-        (dict(type='RandomFlip', prob=1.5), r'prob must lie in \[0, 1\].*1.5'),
+        (dict(type='RandomFlip', prob=1.5), r'RandomFlip.prob must be in \[0, 1\], got 1.5'),
         (dict(type='RandomFlip', prob=1, direction='diagonal'), 'direction must be one of'),
-        (dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.5, 0.2)), 'crop_ratio_range must lie in'),
-        (dict(type='RandomResizedCrop', scale=32, backend='turbo'), "backend must be 'cv2' or 'pillow'"),
-        (dict(type='ColorJitter', hue=0.7), r'hue must lie in \[-0.5, 0.5\]'),
-        (dict(type='ColorJitter', contrast=(-1, 1)), 'contrast must lie in'),
+        (
+            dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.5, 0.2)),
+            r'crop_ratio_range must be \(lowest',
+        ),
+        (dict(type='RandomResizedCrop', scale=32, backend='turbo'), r"backend must be one of \('cv2', 'pillow'\)"),
+        (dict(type='ColorJitter', hue=0.7), r'hue must be in \[0, 0.5\], got 0.7'),
+        (dict(type='ColorJitter', contrast=(-1, 1)), 'each limit of ColorJitter.contrast must be in'),
         (dict(type='RandomGrayscale', keep_channels=False), 'keep_channels must be True'),
-        (dict(type='GaussianBlur', magnitude_range=(0, 2)), 'magnitude_range must lie in'),
-        (dict(type='GaussianBlur', magnitude_range=(1, 2), magnitude_std=1), "magnitude_std must be 'inf'"),
-        (dict(type='RandomApply', transforms=[dict(type='Resize')], prob=0), "no batched transform 'Resize'"),
+        (dict(type='GaussianBlur', magnitude_range=(0, 2)), 'each limit of GaussianBlur.magnitude_range must be in'),
+        (dict(type='GaussianBlur', magnitude_range=(1, 2), magnitude_std=1), 'magnitude_std must be one of'),
+        (
+            dict(type='RandomApply', transforms=[dict(type='Resize')], prob=0),
+            "RandomApply.transforms must be .*'Resize'",
+        ),
     ],
 )
 def test_bad_options_are_refused_when_built(transform, message):
@@ -269,9 +275,16 @@ def test_views_of_two_sizes_and_missing_counts_are_refused():
 
 
 def test_one_flat_list_and_no_view_are_refused():
-    for transforms, num_views in ((VIEW, [1] * len(VIEW)), ([VIEW], 0)):
-        with pytest.raises(ValueError, match='transforms must be a list of lists of transforms'):
-            BatchedViewsPreprocessor(transforms, num_views)
+    with pytest.raises(TypeError, match='transforms must be a list of 1 or more items of type list or tuple'):
+        BatchedViewsPreprocessor(VIEW, [1] * len(VIEW))
+    with pytest.raises(ValueError, match='num_views must be a whole number from 1 to 100, got 0'):
+        BatchedViewsPreprocessor([VIEW], 0)
+
+
+def test_blur_that_is_too_large_for_the_crop_is_refused_when_built():
+    crop, blur = dict(type='RandomResizedCrop', scale=16), dict(type='GaussianBlur', magnitude_range=(1, 4))
+    with pytest.raises(ValueError, match='blur of radius 16 needs larger images, .*lower magnitude_range'):
+        BatchedViewsPreprocessor([[crop, blur]])
 
 
 def test_images_of_several_sizes_are_refused():

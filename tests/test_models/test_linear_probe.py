@@ -81,9 +81,9 @@ def test_uncalibrated_width_names_the_command():
         model.test_step(batch())
 
 
-@pytest.mark.parametrize('widths', [(), (0.5, 0.5)])
-def test_no_width_or_one_twice_is_refused(widths):
-    with pytest.raises(ValueError, match='at least one width and none twice'):
+@pytest.mark.parametrize('widths, message', [((), 'a list of 1 or more'), ((0.5, 0.5), 'no width twice'), ((2,), '2')])
+def test_no_width_or_one_twice_or_too_wide_is_refused(widths, message):
+    with pytest.raises(ValueError, match=f'widths must .*{message}'):
         build(widths, None)
 
 

@@ -119,7 +119,7 @@ def test_teacher_stays_in_evaluation_mode(checkpoint):
 
 
 def test_missing_entry_of_the_teacher_is_named(checkpoint):
-    with pytest.raises(ValueError, match=r"teacher needs backbone, neck and checkpoint, lacks \['neck'\]"):
+    with pytest.raises(ValueError, match="teacher must be a dict with 'backbone' and 'neck' and 'checkpoint'"):
         SEED(backbone=dict(), neck=dict(), head=dict(), teacher=dict(backbone=TEACHER, checkpoint=checkpoint))
 
 

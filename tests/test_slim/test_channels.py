@@ -97,7 +97,17 @@ def test_check_width_gives_a_plain_float(width):
     assert check_width(width) == width
 
 
-@pytest.mark.parametrize('channels, ratio', [(0, 1), (-8, 1), (64, 0), (64, -1), (64, 6), (7, 2)])
-def test_impossible_channels_are_refused(channels, ratio):
-    with pytest.raises(ValueError, match=f'got channels={channels}, ratio={ratio}'):
+@pytest.mark.parametrize(
+    'channels, ratio, message',
+    [
+        (0, 1, 'channels must be a whole number from 1, got 0'),
+        (-8, 1, 'channels must be a whole number from 1, got -8'),
+        (64, 0, 'ratio must be a whole number from 1, got 0'),
+        (64, -1, 'ratio must be a whole number from 1, got -1'),
+        (64, 6, 'channels must be a multiple of ratio, got channels=64, ratio=6'),
+        (7, 2, 'channels must be a multiple of ratio, got channels=7, ratio=2'),
+    ],
+)
+def test_impossible_channels_are_refused(channels, ratio, message):
+    with pytest.raises(ValueError, match=message):
         slim_channels(channels, 0.5, ratio)

@@ -1,6 +1,7 @@
 """Which widths an iteration trains, against the formulas in exact fractions."""
 
 import random
+import signal
 from fractions import Fraction
 
 import numpy as np
@@ -167,18 +168,18 @@ def test_slow_start_trains_the_full_width_only_until_its_time(slow_start, first,
         (dict(width_range=(1.0, 0.25)), r'width_range must be \(lowest, highest\)'),
         (dict(width_range=(0.25,)), r'width_range must be \(lowest, highest\)'),
         (dict(width_range=(0.25, 0.5, 1.0)), r'width_range must be \(lowest, highest\)'),
-        (dict(width_range=(0.0, 1.0)), r'width must be in \(0, 1\], got 0.0'),
-        (dict(width_range=(0.25, 1.5)), r'width must be in \(0, 1\], got 1.5'),
-        (dict(num_widths=1), 'num_widths must be at least 2 with sandwich=True, got 1'),
-        (dict(num_widths=0, sandwich=False), 'num_widths must be at least 1 with sandwich=False, got 0'),
-        (dict(num_stages=1), 'num_stages must be at least 2, got 1'),
-        (dict(widths=()), 'widths must name at least one width and none twice'),
-        (dict(widths=(0.5, 0.5)), 'widths must name at least one width and none twice'),
-        (dict(widths=(0.5, 1.5)), r'width must be in \(0, 1\], got 1.5'),
-        (dict(width_step=0.0), 'width_step must be positive'),
-        (dict(width_step=0.1, widths=(1.0, 0.5)), 'width_step must be positive and goes without a list of widths'),
-        (dict(width_step=0.25), r'width_step=0.25 leaves 2 widths from 0.75 to 1, where num_widths=3 are drawn'),
-        (dict(width_step=0.1, num_widths=9, dynamic=False, sandwich=False, width_range=(0.5, 1.0)), 'leaves 6 widths'),
+        (dict(width_range=(0.0, 1.0)), r'each limit of width_range must be in \(0, 1\], got 0.0'),
+        (dict(width_range=(0.25, 1.5)), r'each limit of width_range must be in \(0, 1\], got 1.5'),
+        (dict(num_widths=1), 'num_widths must be a whole number from 2 to 1000, got 1'),
+        (dict(num_widths=0, sandwich=False), 'num_widths must be a whole number from 1 to 1000, got 0'),
+        (dict(num_stages=1), 'num_stages must be a whole number from 2 to 1000, got 1'),
+        (dict(widths=()), 'widths must be a list of 1 or more items'),
+        (dict(widths=(0.5, 0.5)), 'widths must name no width twice'),
+        (dict(widths=(0.5, 1.5)), r'each width of widths must be in \(0, 1\], got 1.5'),
+        (dict(width_step=0.0), r'width_step must be in \[0.001, 1\], got 0.0'),
+        (dict(width_step=0.1, widths=(1.0, 0.5)), 'width_step goes without a list of widths'),
+        (dict(width_step=0.25), r'width_step=0.25 leave 2 widths from 0.75 to 1, where num_widths=3 are drawn'),
+        (dict(width_step=0.1, num_widths=9, dynamic=False, sandwich=False, width_range=(0.5, 1.0)), 'leave 6 widths'),
         (dict(slow_start=1.0), r'slow_start must be in \[0, 1\), got 1.0'),
     ],
 )
@@ -188,7 +189,7 @@ def test_bad_arguments_are_refused(arguments, message):
 
 
 def test_width_that_is_no_number_is_refused():
-    with pytest.raises(TypeError, match='width must be a number'):
+    with pytest.raises(TypeError, match='each limit of width_range must be a number'):
         WidthSampler(('0.25', 1.0))
 
 
@@ -196,3 +197,65 @@ def test_width_that_is_no_number_is_refused():
 def test_epoch_outside_training_is_refused(epoch, epochs):
     with pytest.raises(ValueError, match=rf'epoch must be in \[0, {epochs}\), got {epoch}'):
         WidthSampler()(0, epoch, epochs)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(width_range=(0.5, 0.5 + 2e-16)),
+        dict(width_range=(0.5, 0.5 + 2e-16), dynamic=False),
+        dict(width_range=(0.5, 0.500001), num_stages=1000),
+        dict(width_range=(0.25, 0.251), num_widths=1000),
+        dict(width_step=1e-9),
+        dict(num_widths=10**9),
+        dict(num_stages=10**9, dynamic=False, width_step=0.1),
+    ],
+)
+def test_options_that_leave_no_room_for_the_draws_are_refused(options):
+    with pytest.raises(ValueError, match='width_range|width_step|num_widths|num_stages'):
+        WidthSampler(**options)
+
+
+def random_options(draw):
+    """Options of a sampler, many of them near what a draw could not end with."""
+    low = draw.choice([0.25, 0.5, 1.0, 1e-6, 0.999, draw.uniform(0.01, 1)])
+    high = min(1.0, low + draw.choice([0, 2e-16, 1e-12, 1e-7, 3e-6, 1e-4, 0.01, 0.3, 1.0]))
+    return dict(
+        width_range=(low, high),
+        num_widths=draw.choice([1, 2, 3, 4, 17, 999, 1000]),
+        dynamic=draw.random() < 0.5,
+        num_stages=draw.choice([2, 3, 4, 50, 1000]),
+        sandwich=draw.random() < 0.5,
+        slow_start=draw.choice([0.0, 0.5, 0.999]),
+        width_step=draw.choice([None, None, 1e-3, 0.01, 0.1, 1 / 3, 1.0]),
+    )
+
+
+def test_draws_end_for_every_sampler_that_is_accepted():
+    def give_up(*_):
+        raise TimeoutError(f'no end of the draws with {options}')
+
+    draw, accepted = random.Random(0), 0
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    try:
+        for _ in range(600):
+            options = random_options(draw)
+            try:
+                sampler = WidthSampler(**options)
+            except ValueError:
+                continue
+            accepted += 1
+            assert sampler.count is None or sampler.count >= 1
+            low, high = sampler.width_range
+            for epoch in (0, 1, 50, 98, 99):
+                widths = sampler(epoch, epoch, 100)
+                assert widths == sorted(set(widths), reverse=True)
+                assert low <= widths[-1] and widths[0] <= high
+                # As many as asked for, or the full width alone where no narrow one is trained.
+                lowest = sampler.lowest(epoch, 100)
+                assert len(widths) == (1 if lowest == high else options['num_widths'])
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert accepted > 200

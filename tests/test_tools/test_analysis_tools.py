@@ -156,9 +156,9 @@ def test_widths_that_cannot_be_chosen_are_refused(run_tool, folder, name, config
         (['--max-macs', '1G', '--widths', '2'], 'width must be in'),
         (['--max-macs', '1G', '--widths', 'layer3=0.5'], 'needs one width for all parts'),
         (['--max-macs', '1G', '--probe', 'nothing.json'], 'nothing.json'),
-        (['--max-macs', '1G', '--batch', '0'], '--batch must be at least 1, got 0'),
-        (['--max-macs', '1G', '--threads', '0'], '--threads must be at least 1, got 0'),
-        (['--max-latency-ms', '5', '--repeats', '0'], '--repeats must be at least 1, got 0'),
+        (['--max-macs', '1G', '--batch', '0'], '--batch: it must be a whole number from 1, got 0'),
+        (['--max-macs', '1G', '--threads', '0'], '--threads: it must be a whole number from 1, got 0'),
+        (['--max-latency-ms', '5', '--repeats', '0'], '--repeats: it must be a whole number from 1, got 0'),
         (['--max-latency-ms', '5', '--device', 'tpu'], 'invalid choice'),
     ],
 )

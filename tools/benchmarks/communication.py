@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 from us3l_mm.config import read_config
 from us3l_mm.models import US3L
 from us3l_mm.slim import SlimmableBatchNorm2d, trace_channels
+from us3l_mm.utils.arguments import count_from
 
 FLOAT, DOUBLE, VIEWS = 4, 8, 2  # bytes, bytes, views
 WIDTHS = (1.0, 0.625, 0.25)  # of the last stage; the middle one at its mean
@@ -55,8 +56,8 @@ def rows_of(model: US3L, batch: int, gpus: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--config', default='configs/us3l/r50_8xb60.py', help='(default: %(default)s)')
-    parser.add_argument('--gpus', type=int, nargs='+', default=[8, 64, 512], help='(default: %(default)s)')
-    parser.add_argument('--batch', type=int, help='images per GPU; those of the config if not given')
+    parser.add_argument('--gpus', type=count_from(1), nargs='+', default=[8, 64, 512], help='(default: %(default)s)')
+    parser.add_argument('--batch', type=count_from(1), help='images per GPU; those of the config if not given')
     parser.add_argument('--out', help='JSON file to write')
     args = parser.parse_args()
     cfg = read_config(args.config)

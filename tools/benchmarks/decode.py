@@ -26,14 +26,17 @@ from sklearn.datasets import load_sample_images
 from torchvision.io import decode_jpeg
 
 from us3l_mm.datasets import LoadImageFromFile
+from us3l_mm.utils.arguments import count_from
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--images', type=int, default=40, help='images (default: %(default)s)')
-    parser.add_argument('--size', type=int, nargs=2, default=(500, 375), help='width, height (default: 500 375)')
-    parser.add_argument('--quality', type=int, default=90, help='of the JPEGs (default: %(default)s)')
-    parser.add_argument('--repeats', type=int, default=9, help='runs of each (default: %(default)s)')
+    parser.add_argument('--images', type=count_from(1), default=40, help='images (default: %(default)s)')
+    parser.add_argument(
+        '--size', type=count_from(1), nargs=2, default=(500, 375), help='width, height (default: 500 375)'
+    )
+    parser.add_argument('--quality', type=count_from(1), default=90, help='of the JPEGs (default: %(default)s)')
+    parser.add_argument('--repeats', type=count_from(1), default=9, help='runs of each (default: %(default)s)')
     parser.add_argument('--out', help='JSON file to write')
     return parser.parse_args()
 

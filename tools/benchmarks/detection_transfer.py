@@ -11,6 +11,7 @@ import statistics
 from pathlib import Path
 
 from us3l_mm.evaluation import last_logged
+from us3l_mm.utils.arguments import count_from, number_in
 from us3l_mm.utils.jobs import alone_in, run_step
 
 ROOT = Path(__file__).parents[2]
@@ -21,8 +22,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('checkpoint', help='checkpoint of the pretraining, calibrated for the width')
     parser.add_argument('--config', default=CONFIG, help='detector (default: %(default)s)')
-    parser.add_argument('--width', type=float, default=0.5, help='width (default: %(default)s)')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='seeds (default: 0 1 2)')
+    parser.add_argument('--width', type=number_in('(0, 1]'), default=0.5, help='width (default: %(default)s)')
+    parser.add_argument('--seeds', type=count_from(0), nargs='+', default=[0, 1, 2], help='seeds (default: 0 1 2)')
     parser.add_argument(
         '--work-dir', default='work_dirs/detection_transfer', help='folder for all runs (default: %(default)s)'
     )

@@ -16,13 +16,16 @@ from torch import nn
 
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import SlimmableLayer, switch_layers
+from us3l_mm.utils.arguments import number_in
 
 
 def main() -> None:
     parser = arguments(__doc__, batch=128, side=32, depth=18, repeats=5, warmup=2)
     parser.add_argument('--backbone', default='us3l_mm.SlimmableResNet_CIFAR', help='(default: %(default)s)')
     widths = (1.0, 0.75, 0.5, 0.25)
-    parser.add_argument('--widths', type=float, nargs='+', default=widths, help='(default: 1.0 0.75 0.5 0.25)')
+    parser.add_argument(
+        '--widths', type=number_in('(0, 1]'), nargs='+', default=widths, help='(default: 1.0 0.75 0.5 0.25)'
+    )
     parser.add_argument('--channels-last', action='store_true', help='memory format of the images')
     parser.add_argument('--amp', action='store_true', help='bfloat16')
     args = parser.parse_args()

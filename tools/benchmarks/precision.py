@@ -15,6 +15,8 @@ import torch
 from timing import alternate, arguments, describe, print_row, save
 from training import WIDTHS, add_training, build_model, build_optimizer, set_time
 
+from us3l_mm.utils.arguments import number_in
+
 
 def ways(args: argparse.Namespace) -> dict[str, dict]:
     """Return the options of each way: bfloat16, channels_last, TF32, compiled, or the number of a moved run."""
@@ -68,7 +70,7 @@ class Training:
 def main() -> None:
     parser = arguments(__doc__, batch=64, side=32, repeats=10, warmup=3, steps=0, moved=0)
     add_training(parser)
-    parser.add_argument('--lr', type=float, default=1e-2, help='learning rate (default: %(default)s)')
+    parser.add_argument('--lr', type=number_in('(0, inf)'), default=1e-2, help='learning rate (default: %(default)s)')
     parser.add_argument(
         '--compile',
         nargs='*',

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from us3l_mm.slim import to_dense
+from us3l_mm.utils.arguments import count_from
 
 torch.backends.cudnn.benchmark = True  # as in the configs of pretraining
 Runs = dict[str, Callable[[], object]]
@@ -24,7 +25,9 @@ def arguments(description: str, **defaults: int) -> argparse.ArgumentParser:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars='@'
     )
     for name, value in defaults.items():
-        parser.add_argument(f'--{name.replace("_", "-")}', type=int, default=value, help='(default: %(default)s)')
+        least = 0 if name in ('warmup', 'workers') else min(value, 1)
+        option = f'--{name.replace("_", "-")}'
+        parser.add_argument(option, type=count_from(least), default=value, help='(default: %(default)s)')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
     parser.add_argument('--out', help='JSON file to write')
     return parser

@@ -15,6 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from us3l_mm.utils.arguments import count_from
+
 VERSION = 1  # of the algorithm, so that scenes of an older one are not reused
 META = 'scenes.json'
 SPLITS = {
@@ -29,13 +31,13 @@ MAX_IOU = 0.02  # largest of two boxes
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out_dir', type=Path, help='folder to write; a folder with other contents is refused')
-    parser.add_argument('--train', type=int, default=240, help='training scenes (default: %(default)s)')
-    parser.add_argument('--val', type=int, default=60, help='validation scenes (default: %(default)s)')
-    parser.add_argument('--size', type=int, default=96, help='height and width of a scene (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='seed (default: %(default)s)')
+    parser.add_argument('--train', type=count_from(1), default=240, help='training scenes (default: %(default)s)')
+    parser.add_argument('--val', type=count_from(1), default=60, help='validation scenes (default: %(default)s)')
+    parser.add_argument(
+        '--size', type=count_from(1), default=96, help='height and width of a scene (default: %(default)s)'
+    )
+    parser.add_argument('--seed', type=count_from(0), default=0, help='seed (default: %(default)s)')
     args = parser.parse_args(argv)
-    if args.train < 1 or args.val < 1:
-        parser.error(f'--train and --val must be at least 1, got {args.train} and {args.val}')
     if not 2 * HEIGHTS[1] <= args.size <= 240:
         parser.error(f'--size must be in [{2 * HEIGHTS[1]}, 240], got {args.size}')
     return args

@@ -7,6 +7,7 @@ from torch import nn
 
 from us3l_mm.slim import SlimmableBatchNorm2d, SwitchableBatchNorm2d, Width
 
+from .check_keys import refuse_misspelt
 from .find import find_class, find_dicts
 from .set_data import move_data, set_classes
 from .set_width import fit_width
@@ -25,7 +26,7 @@ def read_config(path: str, cfg_options: dict | None = None) -> Config:
         Config: The config.
 
     Raises:
-        ValueError: See :func:`move_data` and :func:`set_classes`.
+        ValueError: See :func:`move_data` and :func:`set_classes`; or if a top-level key is misspelt.
     """
     cfg = Config.fromfile(path)
     if cfg_options is not None:
@@ -33,6 +34,7 @@ def read_config(path: str, cfg_options: dict | None = None) -> Config:
         cfg.merge_from_dict(cfg_options)
         if old is not None and 'data_root' in cfg_options:
             move_data(cfg, old, cfg.data_root)
+    refuse_misspelt(cfg)
     _add_preprocessor(cfg)
     if 'classes' in cfg:
         set_classes(cfg, cfg.classes)

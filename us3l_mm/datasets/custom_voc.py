@@ -12,6 +12,7 @@ from mmdet.datasets import XMLDataset
 from mmengine.logging import print_log
 
 from us3l_mm.registry import DATASETS
+from us3l_mm.slim import check_list
 
 from .image_bytes import IMAGE_EXTENSIONS
 
@@ -37,7 +38,7 @@ class CustomVOC(XMLDataset):
     """
 
     def __init__(self, *args, ignored_classes: Sequence[str] = (), **kwargs) -> None:
-        self.ignored_classes = frozenset(ignored_classes)
+        self.ignored_classes = frozenset(check_list('ignored_classes', ignored_classes, str, least=0))
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:

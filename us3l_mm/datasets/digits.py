@@ -4,6 +4,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from us3l_mm.registry import DATASETS
+from us3l_mm.slim import check_choice, check_count
 
 
 @DATASETS.register_module()
@@ -27,10 +28,8 @@ class Digits(BaseDataset):
     METAINFO = {'classes': tuple('0123456789'), 'dataset_type': 'digits'}
 
     def __init__(self, split: str = 'train', per_class: int | None = None, **kwargs) -> None:
-        if split not in ('train', 'test'):
-            raise ValueError(f"split must be 'train' or 'test', got {split!r}")
-        self.split = split
-        self.per_class = per_class
+        self.split = check_choice('split', split, ('train', 'test'))
+        self.per_class = None if per_class is None else check_count('per_class', per_class)
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -47,7 +46,7 @@ class Digits(BaseDataset):
             index = np.random.RandomState(digit).permutation(np.flatnonzero(bunch.target == digit))
             cut = len(index) // 5
             index = index[:cut] if self.split == 'test' else index[cut:]
-            if self.per_class is not None and not 1 <= self.per_class <= len(index):
+            if self.per_class is not None and self.per_class > len(index):
                 raise ValueError(f'per_class must be in [1, {len(index)}] for digit {digit}, got {self.per_class}')
             kept.extend(index[: self.per_class])
         return [

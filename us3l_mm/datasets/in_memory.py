@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from us3l_mm.registry import DATASETS, FUNCTIONS
+from us3l_mm.slim import check_dict
 
 
 @DATASETS.register_module()
@@ -26,7 +27,7 @@ class InMemory(Dataset):
     """
 
     def __init__(self, dataset: dict) -> None:
-        source = DATASETS.build(dataset)
+        source = DATASETS.build(check_dict('dataset', dataset, 'type'))
         self.metainfo = source.metainfo
         images = []
         for index in range(len(source)):

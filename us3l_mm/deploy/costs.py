@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from us3l_mm.slim import Width, meta_copy, to_dense
+from us3l_mm.slim import Width, check_count, meta_copy, to_dense
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -65,6 +65,7 @@ def activation_memory(net: nn.Module, size: tuple[int, int], batch: int = 1) -> 
     Returns:
         int: Bytes.
     """
+    check_count('batch', batch)
     ghost = meta_copy(net).eval()
     images = torch.empty(batch, 3, *size, device='meta')
     with _LiveBytes(ghost) as memory:
@@ -94,10 +95,11 @@ def measure_latency(
         ``latency_p90_ms``.
 
     Raises:
+        TypeError: If a number is not whole.
         ValueError: If ``warmup`` is negative or ``repeats`` below one.
     """
-    if warmup < 0 or repeats < 1:
-        raise ValueError(f'latency needs warmup >= 0 and repeats >= 1, got {warmup} and {repeats}')
+    check_count('warmup', warmup, least=0)
+    check_count('repeats', repeats)
     for _ in range(warmup):
         run()
     synchronize()

@@ -51,7 +51,7 @@ class NonFiniteHook(Hook):
         self.skips = check_choice('on_nonfinite', on_nonfinite, ('stop', 'skip')) == 'skip'
         self.max_skipped = check_count('max_skipped', max_skipped, least=0)
         self.skipped = 0
-        self._recent: deque[tuple[int, dict[str, Any]]] = deque(maxlen=2 * interval + 1)
+        self._recent: deque[tuple[int, dict[str, Any]]] = deque(maxlen=2 * self.interval + 1)
 
     def before_train(self, runner: Runner) -> None:
         """Prepare the memory on the device."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from us3l_mm.deploy.costs import detector_costs, measure_latency
 from us3l_mm.models.detectors import SlimmableDetector
-from us3l_mm.slim import Width, use_width, width_label
+from us3l_mm.slim import Width, check_count, check_width, check_widths, use_width, width_label
 from us3l_mm.utils.tables import markdown_table
 
 
@@ -31,9 +31,12 @@ def evaluate_widths(runner: Runner, widths: Sequence[Width], warmup: int = 3, re
 
     Raises:
         TypeError: If the model is no :class:`SlimmableDetector`, or a width is no number.
-        ValueError: If a width is outside (0, 1].
+        ValueError: If a width is outside (0, 1], or there is none, or one twice.
         RuntimeError: If a width is not calibrated.
     """
+    widths = check_widths('widths', widths, check_width)
+    check_count('warmup', warmup, least=0)
+    check_count('repeats', repeats)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if not isinstance(model, SlimmableDetector):
         raise TypeError(

@@ -6,7 +6,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor, nn
 
-from us3l_mm.slim import use_width
+from us3l_mm.slim import check_widths, use_width
 
 
 @torch.no_grad()
@@ -25,7 +25,7 @@ def extract_features(
         tuple[dict[float, Tensor], Tensor]: Features (N, C) by width, and labels (N,); on the CPU.
     """
     backbone.eval()
-    features: dict[float, list[Tensor]] = {width: [] for width in widths}
+    features: dict[float, list[Tensor]] = {width: [] for width in check_widths('widths', widths)}
     labels = []
     for batch in batches:
         data = preprocessor(batch, False)

@@ -7,6 +7,7 @@ from mmengine.evaluator import BaseMetric
 from mmpretrain.evaluation import Accuracy
 
 from us3l_mm.registry import METRICS
+from us3l_mm.slim import check_count, check_list
 
 
 @METRICS.register_module()
@@ -22,7 +23,7 @@ class WidthAccuracy(BaseMetric):
 
     def __init__(self, topk: Sequence[int] = (1,), **kwargs) -> None:
         super().__init__(**kwargs)
-        self.topk = tuple(topk)
+        self.topk = tuple(check_count('each k of topk', k) for k in check_list('topk', topk))
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Store the widths, scores (W, K) and label of each image; W widths, K classes."""

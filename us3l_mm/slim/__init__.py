@@ -6,6 +6,17 @@ from .calibrate import batch_statistics, calibrate_bn
 from .channels import slim_channels
 from .dense import dense_layers, to_dense
 from .layers import SlimmableConv2d, SlimmableLayer, SlimmableLinear
+from .options import (
+    check_choice,
+    check_count,
+    check_dict,
+    check_flag,
+    check_list,
+    check_number,
+    check_part,
+    check_range,
+    check_size,
+)
 from .plain_layers import PrefixConv2d, PrefixLinear
 from .sampler import WidthSampler
 from .scope import meta_copy, switch_layers, trace_channels, use_width
@@ -14,6 +25,7 @@ from .width import (
     Width,
     check_single_width,
     check_width,
+    check_widths,
     parse_key,
     parse_single_width,
     parse_width,
@@ -34,8 +46,18 @@ __all__ = [
     'WidthSampler',
     'batch_statistics',
     'calibrate_bn',
+    'check_choice',
+    'check_count',
+    'check_dict',
+    'check_flag',
+    'check_list',
+    'check_number',
+    'check_part',
+    'check_range',
     'check_single_width',
+    'check_size',
     'check_width',
+    'check_widths',
     'dense_layers',
     'is_aligned',
     'meta_copy',

@@ -3,12 +3,16 @@
 Shapes: N images of a process, C channels, H x W pixels.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
 from .layers import SlimmableLayer, check_input
+from .options import arguments_of, check_count, check_flag, check_number
 from .plain_layers import take_tensors
 from .width import Width, parse_key, width_key, width_label
 
@@ -41,6 +45,17 @@ def _synchronised(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: fl
         return torch.addcmul(shift.view(shape), wide, scale.view(shape)).to(x.dtype)
 
 
+def check_batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise an error that names the option of :class:`torch.nn.BatchNorm2d` at fault; torch checks none."""
+    given = arguments_of(nn.BatchNorm2d, args, kwargs)
+    check_count('num_features', given['num_features'])
+    check_number('eps', given['eps'], '[1e-12, inf)')  # less is zero beside a variance in float32
+    if given['momentum'] is not None:
+        check_number('momentum', given['momentum'], '[0, 1]')
+    for name in ('affine', 'track_running_stats'):
+        check_flag(name, given[name])
+
+
 class UncalibratedError(RuntimeError):
     """A batch norm has no statistics of the width that it is evaluated at."""
 
@@ -69,10 +84,11 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
     num_batches_tracked: Tensor
 
     def __init__(self, *args, sync: bool = False, **kwargs) -> None:
+        check_batch_norm(args, kwargs)
         super().__init__(*args, **kwargs)
         if not self.track_running_stats:
             raise ValueError('SlimmableBatchNorm2d needs track_running_stats=True (it stores statistics per width)')
-        self.sync = sync
+        self.sync = check_flag('sync', sync)
         self.calibrated: set[str] = set()
         self.update_rate: float | None = None  # set while calibrate_bn runs
         self.measured: set[str] = set()  # keys of the widths that it has measured so far

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .batchnorm import SlimmableBatchNorm2d
 from .scope import use_width
-from .width import Width, check_width, width_key
+from .width import Width, check_width, check_widths
 
 
 @contextmanager
@@ -34,24 +34,23 @@ def calibrate_bn(module: nn.Module, widths: Sequence[Width], batches: Iterable[T
 
     Args:
         module (nn.Module): Network that maps a batch of images to anything.
-        widths (Sequence[Width]): Widths to measure, each as for :func:`use_width`.
+        widths (Sequence[Width]): Widths to measure, each as for :func:`use_width`, none twice.
         batches (Iterable[Tensor]): Preprocessed images, each of shape (N, C, H, W) with N > 1.
 
     Returns:
         int: Number of batches seen.
 
     Raises:
-        ValueError: If there is no slimmable batch norm, no width, no batch or a batch of one image.
+        ValueError: If there is no slimmable batch norm, no width, one twice, no batch or a batch of one image.
             An error in the middle leaves these widths without statistics.
 
     Source: Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019.
     """
-    widths = list({width_key(width): width for width in map(check_width, widths)}.values())
+    widths = check_widths('widths', widths, check_width)
     norms = [layer for layer in module.modules() if isinstance(layer, SlimmableBatchNorm2d)]
-    if not norms or not widths:
+    if not norms:
         raise ValueError(
-            f'nothing to calibrate: got {len(norms)} slimmable batch norms and widths {widths}; networks without '
-            'slimmable batch norm need no calibration'
+            f'nothing to calibrate: {type(module).__name__} has no slimmable batch norm, so it needs no calibration'
         )
     for norm in norms:
         norm.measured.clear()

@@ -2,6 +2,7 @@
 
 import math
 
+from .options import check_choice, check_count
 from .width import check_single_width
 
 
@@ -31,16 +32,15 @@ def slim_channels(channels: int, width: float, ratio: int = 1, rounding: str = '
         int: Channels used, in [1, channels].
 
     Raises:
-        TypeError: If ``width`` is not a number.
+        TypeError: If an argument is of the wrong type.
         ValueError: If ``width`` is outside (0, 1], ``channels`` is no multiple of ``ratio``, or ``rounding`` unknown.
 
     Source: Sandler et al., "MobileNetV2", CVPR 2018; Yu et al., "Slimmable Neural Networks", ICLR 2019.
     """
     width = check_single_width(width)
-    if channels < 1 or ratio < 1 or channels % ratio:
-        raise ValueError(f'channels must be a positive multiple of ratio, got channels={channels}, ratio={ratio}')
-    if rounding not in _ROUNDINGS:
-        raise ValueError(f'rounding must be one of {tuple(_ROUNDINGS)}, got {rounding!r}')
+    if check_count('channels', channels) % check_count('ratio', ratio):
+        raise ValueError(f'channels must be a multiple of ratio, got channels={channels}, ratio={ratio}')
+    check_choice('rounding', rounding, tuple(_ROUNDINGS))
     return active_channels(channels, width, ratio, rounding)
 
 

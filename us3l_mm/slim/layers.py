@@ -4,11 +4,14 @@ Shapes: N images, C channels, H x W pixels. A layer takes its number of inputs f
 outputs depend on the width, so a backbone needs no code of its own to be slimmable.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .channels import active_channels, slim_channels
+from .options import arguments_of, check_choice, check_count, check_flag, check_size
 from .plain_layers import PrefixConv2d, PrefixLinear, take_tensors
 
 
@@ -82,6 +85,18 @@ def check_input(layer: nn.Module, got: int, most: int) -> None:
         raise ValueError(f'{type(layer).__name__} has {most} input channels, got an input of {got}')
 
 
+def _check_convolution(given: dict[str, Any]) -> None:
+    """Raise an error that names the option of :class:`torch.nn.Conv2d` at fault; torch finds most in training only."""
+    for name in ('in_channels', 'out_channels', 'groups'):
+        check_count(name, given[name])
+    for name in ('kernel_size', 'stride', 'dilation'):
+        check_size(name, given[name])
+    if given['padding'] not in ('same', 'valid'):
+        check_size('padding', given['padding'], least=0)
+    check_flag('bias', given['bias'])
+    check_choice('padding_mode', given['padding_mode'], ('zeros', 'reflect', 'replicate', 'circular'))
+
+
 class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
     """:class:`torch.nn.Conv2d` that computes only the first ``c(width)`` outputs.
 
@@ -102,11 +117,12 @@ class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
     dilation: tuple[int, int]
 
     def __init__(self, *args, ratio: int = 1, rounding: str = 'divisible', slim_out: bool = True, **kwargs) -> None:
+        _check_convolution(arguments_of(nn.Conv2d, args, kwargs))
         super().__init__(*args, **kwargs)
         slim_channels(self.out_channels, 1.0, ratio, rounding)  # raises here rather than in training
         self.ratio = ratio
         self.rounding = rounding
-        self.slim_out = slim_out
+        self.slim_out = check_flag('slim_out', slim_out)
 
     def active(self, in_channels: int) -> tuple[Tensor, Tensor | None, int]:
         """Weight, bias and number of groups at the current width, for an input of ``in_channels``."""
@@ -152,9 +168,13 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
     channel_axis = -1
 
     def __init__(self, *args, slim_in: bool = False, slim_out: bool = False, **kwargs) -> None:
+        given = arguments_of(nn.Linear, args, kwargs)
+        for name in ('in_features', 'out_features'):
+            check_count(name, given[name])
+        check_flag('bias', given['bias'])
         super().__init__(*args, **kwargs)
-        self.slim_in = slim_in
-        self.slim_out = slim_out
+        self.slim_in = check_flag('slim_in', slim_in)
+        self.slim_out = check_flag('slim_out', slim_out)
 
     def active(self, in_features: int) -> tuple[Tensor, Tensor | None]:
         """Weight and bias at the current width, for an input of ``in_features``."""

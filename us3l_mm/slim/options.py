@@ -26,8 +26,12 @@ def _refuse(name: str, needed: str, value: Any, error: type[Exception] = TypeErr
     raise error(f'{name} must be {needed}, got {value!r:.100} of type {type(value).__name__}')
 
 
+def _is_a(kind: type, value: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def check_number(name: str, value: Any, interval: str = '(-inf, inf)') -> float:
-    """Return ``value``, if it is a finite real number in an interval.
+    """Return ``value`` as a float, if it is a finite real number in an interval.
 
     Args:
         name (str): Option, for the error.
@@ -38,13 +42,13 @@ def check_number(name: str, value: Any, interval: str = '(-inf, inf)') -> float:
         TypeError: If it is no number.
         ValueError: If it lies outside, or float32 cannot hold it.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if not _is_a(Real, value):
         _refuse(name, f'a number in {interval}', value)
     low, high = map(float, interval[1:-1].split(','))
     inside = low < value < high or (interval[0] == '[' and value == low) or (interval[-1] == ']' and value == high)
     if not inside or abs(value) > _LARGEST:
         _refuse(name, f'in {interval}{" and finite in float32" if inside else ""}', value, ValueError)
-    return value  # type: ignore[return-value]
+    return float(value)
 
 
 def check_range(name: str, value: Any, interval: str) -> tuple[float, float]:
@@ -59,13 +63,13 @@ def check_range(name: str, value: Any, interval: str) -> tuple[float, float]:
 
 
 def check_count(name: str, value: Any, least: int = 1, most: int = 2**63 - 1) -> int:
-    """Return ``value``, if it is a whole number from ``least`` to ``most``; neither True nor 3.0 is one."""
+    """Return ``value`` as an int, if it is a whole number from ``least`` to ``most``; neither True nor 3.0 is one."""
     needed = f'a whole number from {least}{"" if most == 2**63 - 1 else f" to {most}"}'
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if not _is_a(Integral, value):
         _refuse(name, needed, value)
     if not least <= value <= most:
         _refuse(name, needed, value, ValueError)
-    return value  # type: ignore[return-value]
+    return int(value)
 
 
 def check_size(name: str, value: Any, least: int = 1, most: int = 100_000) -> Any:
@@ -91,20 +95,31 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
     return value
 
 
-def check_list(name: str, value: Any, kind: type = object) -> Any:
-    """Return ``value``, if it is a list or tuple that is not empty, of items of one kind."""
-    needed = f'a list of at least one {"item" if kind is object else kind.__name__}'
+def check_list(name: str, value: Any, kind: type | tuple[type, ...] = object, least: int = 1) -> Any:
+    """Return ``value``, if it is a list or tuple of ``least`` or more items of these kinds."""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    needed = f'a list of {least} or more items of type {" or ".join(each.__name__ for each in kinds)}'
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, kind) for item in value):
         _refuse(name, needed, value)
-    if not value:
+    if len(value) < least:
         _refuse(name, needed, value, ValueError)
     return value
 
 
-def check_config(name: str, value: Any, typed: bool = True) -> Any:
-    """Return ``value``, if it is a dict, with ``typed`` one with a type, or a module that is built already."""
-    if typed and isinstance(value, nn.Module):
+def check_dict(name: str, value: Any, *entries: str) -> Any:
+    """Return ``value``, if it is a dict that has these entries."""
+    needed = f'a dict{" with " if entries else ""}{" and ".join(map(repr, entries))}'
+    if not isinstance(value, Mapping):
+        _refuse(name, needed, value)
+    if any(entry not in value for entry in entries):
+        _refuse(name, needed, value, ValueError)
+    return value
+
+
+def check_part(name: str, value: Any, needs_type: bool = True) -> Any:
+    """Return ``value``, if it is the config of a part of a model, a dict with a type, or the part itself."""
+    if isinstance(value, nn.Module):
         return value
-    if not isinstance(value, Mapping) or (typed and 'type' not in value):
-        _refuse(name, 'a dict with a type' if typed else 'a dict', value)
+    if not isinstance(value, Mapping) or (needs_type and 'type' not in value):
+        _refuse(name, 'a module, or a dict with its type' if needs_type else 'a module or a dict', value)
     return value

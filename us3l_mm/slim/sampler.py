@@ -4,7 +4,10 @@ import math
 import random
 from collections.abc import Sequence
 
-from .width import check_single_width
+from .options import check_count, check_flag, check_number, check_range
+from .width import check_widths
+
+_CLOSEST = 1e-6  # between two widths: keys and labels have six digits
 
 
 class WidthSampler:
@@ -16,21 +19,22 @@ class WidthSampler:
 
     Args:
         width_range (tuple[float, float]): Lowest and highest width.
-        num_widths (int): Widths per iteration once narrow ones are trained.
+        num_widths (int): Widths per iteration once narrow ones are trained, at most 1,000.
         dynamic (bool): Whether the lowest width falls stage by stage; otherwise it is ``w_min`` throughout.
-        num_stages (int): Stages of dynamic sampling, at least 2.
+        num_stages (int): Stages of dynamic sampling, from 2 to 1,000.
         sandwich (bool): Whether the highest and the lowest width are always drawn.
-        seed (int): Seed of the draws.
+        seed (int): Seed of the draws, at least 0.
         widths (Sequence[float], optional): Fixed widths, all trained in every iteration unless ``dynamic`` or
             ``slow_start`` leave out the narrow ones. Replaces ``width_range``, ``num_widths`` and ``sandwich``.
         slow_start (float): Fraction of training, in [0, 1), during which only the full width is trained.
             Defaults to 0.
-        width_step (float, optional): Spacing of the widths below the highest, so that there are few of them and
-            ``torch.compile`` can reuse its graphs. Defaults to None: any width between the lowest and the highest.
+        width_step (float, optional): Spacing of the widths below the highest, at least 0.001, so that there are few
+            of them and ``torch.compile`` can reuse its graphs. Defaults to None: any width between the lowest and the
+            highest.
 
     Raises:
-        TypeError: If a width is not a number.
-        ValueError: If an argument is out of its range.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If one is out of its range, or ``width_range`` has no room for ``num_widths`` different widths.
 
     Source: Cao et al., CVPR 2023 (dynamic sampling); Yu and Huang, ICCV 2019 (sandwich rule); Yu et al.,
     "Slimmable Neural Networks", ICLR 2019 (fixed list); Zhao et al., "Slimmable Networks for Contrastive
@@ -49,32 +53,22 @@ class WidthSampler:
         slow_start: float = 0.0,
         width_step: float | None = None,
     ) -> None:
+        low, high = check_range('width_range', width_range, '(0, 1]')
         self.widths: list[float] | None = None
         if widths is not None:
-            self.widths = sorted(map(check_single_width, widths), reverse=True)
-            if len(set(self.widths)) != len(widths) or not self.widths:
-                raise ValueError(f'widths must name at least one width and none twice, got {widths}')
-            width_range = (self.widths[-1], self.widths[0])
-        if not 0 <= slow_start < 1:
-            raise ValueError(f'slow_start must be in [0, 1), got {slow_start}')
-        self.width_range = tuple(check_single_width(width) for width in width_range)
-        if len(self.width_range) != 2 or self.width_range[0] > self.width_range[1]:
-            raise ValueError(f'width_range must be (lowest, highest), got {width_range}')
-        if num_widths < 1 or (sandwich and num_widths < 2):
-            raise ValueError(
-                f'num_widths must be at least {2 if sandwich else 1} with sandwich={sandwich}, got {num_widths}'
-            )
-        if num_stages < 2:
-            raise ValueError(f'num_stages must be at least 2, got {num_stages}; use dynamic=False for one stage')
-        self.num_widths = num_widths
-        self.dynamic = dynamic
-        self.num_stages = num_stages
-        self.sandwich = sandwich
-        self.seed = seed
-        self.slow_start = slow_start
+            self.widths = sorted(check_widths('widths', widths), reverse=True)
+            low, high = self.widths[-1], self.widths[0]
+        self.width_range = (float(low), float(high))
+        self.sandwich = check_flag('sandwich', sandwich)  # first: the next line reads it
+        self.num_widths = check_count('num_widths', num_widths, least=2 if sandwich else 1, most=1000)
+        self.dynamic = check_flag('dynamic', dynamic)
+        self.num_stages = check_count('num_stages', num_stages, least=2, most=1000)
+        self.seed = check_count('seed', seed, least=0)
+        self.slow_start = check_number('slow_start', slow_start, '[0, 1)')
         self.width_step = width_step
         if width_step is not None:
-            self._check_step(width_step)
+            check_number('width_step', width_step, '[0.001, 1]')
+        self._check_room()
 
     @property
     def count(self) -> int | None:
@@ -86,18 +80,23 @@ class WidthSampler:
         lowest = {self.lowest(stage, self.num_stages) for stage in range(self.num_stages)}
         return len(lowest | {*self._between(self.width_range[0], self.width_step), *self.width_range})
 
-    def _check_step(self, step: float) -> None:
-        """Raise ValueError if ``step`` leaves too few widths to draw from."""
+    def _check_room(self) -> None:
+        """Raise ValueError if there are too few widths to draw from, so that no draw can go on for ever."""
+        if self.widths is not None:
+            if self.width_step is not None:
+                raise ValueError(f'width_step goes without a list of widths, got {self.width_step} and {self.widths}')
+            return
         low, high = self.width_range
+        if low == high:
+            return
         if self.dynamic:
             low = high - (high - low) / (self.num_stages - 1)  # of the first stage that trains narrow widths
-        if step <= 0 or self.widths is not None:
-            raise ValueError(f'width_step must be positive and goes without a list of widths, got {step}')
-        count = len(self._between(low, step)) + 2
-        if low < high and count < self.num_widths:
+        step = self.width_step
+        count = int((high - low) / _CLOSEST) if step is None else len(self._between(low, step)) + 2
+        if count < self.num_widths:
             raise ValueError(
-                f'width_step={step} leaves {count} widths from {low:g} to {high:g}, where num_widths='
-                f'{self.num_widths} are drawn; make it smaller'
+                f'width_range={self.width_range} and width_step={step} leave {count} widths from {low:g} to {high:g}, '
+                f'where num_widths={self.num_widths} are drawn; make width_step, num_stages or num_widths smaller'
             )
 
     def _between(self, low: float, step: float) -> list[float]:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from .batchnorm import check_batch_norm
 from .channels import slim_channels
 from .layers import SlimmableLayer
 from .plain_layers import take_tensors
-from .width import parse_key, width_key, width_label
+from .width import check_widths, parse_key, width_key, width_label
 
 
 class SwitchableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
@@ -23,7 +24,9 @@ class SwitchableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         **kwargs: As for :class:`torch.nn.BatchNorm2d`.
 
     Raises:
-        ValueError: On entering :func:`us3l_mm.slim.use_width` with a width that is not in the list.
+        TypeError: If an option is of the wrong type.
+        ValueError: If an option is out of its range; on entering :func:`us3l_mm.slim.use_width` with a width that is
+            not in the list.
 
     Source: Yu et al., "Slimmable Neural Networks", ICLR 2019.
     """
@@ -31,6 +34,9 @@ class SwitchableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
     def __init__(
         self, num_features: int, *args, widths: Sequence[float] = (0.25, 0.5, 0.75), rounding: str = 'int', **kwargs
     ) -> None:
+        check_batch_norm((num_features, *args), kwargs)
+        widths = check_widths('widths', widths)
+        slim_channels(num_features, 1.0, rounding=rounding)  # raises also where the list is 1.0 alone
         super().__init__(num_features, *args, **kwargs)
         self.private = nn.ModuleDict(
             {

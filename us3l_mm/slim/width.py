@@ -5,27 +5,25 @@ some parts of the network, by module name: ``{'layer1': 0.5, 'layer4.0.conv1': 0
 """
 
 import argparse
-from collections.abc import Mapping
-from numbers import Real
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .options import check_list, check_number
 
 Width = float | Mapping[str, float]
 
 
-def check_single_width(width: float) -> float:
+def check_single_width(width: float, name: str = 'width') -> float:
     """Return ``width`` as a float, if it is a width multiplier.
 
     Raises:
         TypeError: If ``width`` is not a real number.
         ValueError: If ``width`` lies outside (0, 1].
     """
-    if isinstance(width, bool) or not isinstance(width, Real):
-        raise TypeError(f'width must be a number in (0, 1], got {width!r} of type {type(width).__name__}')
-    if not 0 < width <= 1:
-        raise ValueError(f'width must be in (0, 1], got {width}; 1.0 is the full network')
-    return float(width)
+    return float(check_number(name, width, '(0, 1]'))
 
 
-def check_width(width: Width) -> float | dict[str, float]:
+def check_width(width: Width, name: str = 'width') -> float | dict[str, float]:
     """Return ``width`` in floats, if it is a width of a network or of its parts.
 
     Raises:
@@ -33,10 +31,30 @@ def check_width(width: Width) -> float | dict[str, float]:
         ValueError: If a value lies outside (0, 1], or no part is named.
     """
     if not isinstance(width, Mapping):
-        return check_single_width(width)
+        return check_single_width(width, name)
     if not width:
-        raise ValueError('widths of parts need at least one part, such as layer1=0.5; got none')
-    return {part: check_single_width(value) for part, value in width.items()}
+        raise ValueError(f'{name}: widths of parts need at least one part, such as layer1=0.5; got none')
+    return {part: check_single_width(value, name) for part, value in width.items()}
+
+
+def check_widths(name: str, widths: Any, check: Callable[[Any, str], Any] = check_single_width) -> tuple:
+    """Return ``widths`` as a tuple, if it is a list of at least one width and has none twice.
+
+    Args:
+        name (str): Option, for the error.
+        widths (Any): What was given.
+        check (Callable): Check of each width, :func:`check_width` where widths of parts are fine.
+
+    Raises:
+        TypeError: If it is no list, or a width is no number.
+        ValueError: If a width lies outside (0, 1], or the list is empty or names a width twice.
+    """
+    widths = tuple(check(width, f'each width of {name}') for width in check_list(name, widths))
+    keys = [width_key(width) for width in widths]
+    twice = [width_label(width) for width, key in zip(widths, keys) if keys.count(key) > 1]
+    if twice:
+        raise ValueError(f'{name} must name no width twice (six digits count), got {", ".join(twice)}')
+    return widths
 
 
 def parse_width(text: str) -> float | dict[str, float]:

@@ -175,5 +175,5 @@ def test_weights_themselves_and_graphs_stay_untouched():
 )
 def test_arguments_out_of_range_are_refused(arguments):
     name, value = next(iter(arguments.items()))
-    with pytest.raises(ValueError, match=f'group_reg needs .*{name}={value}'):
+    with pytest.raises(ValueError, match=f'{name} .*must be .*got .*{value}'):
         GroupRegularizer(**arguments)

@@ -11,6 +11,9 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor, nn
 
 from us3l_mm.registry import MODELS
+from us3l_mm.slim import check_dict, check_part
+
+from .parts import check_parts
 
 
 @MODELS.register_module()
@@ -29,6 +32,7 @@ class SEED(BaseSelfSupervisor):
         pretrained, data_preprocessor, init_cfg: As for ``BaseSelfSupervisor``.
 
     Raises:
+        TypeError: If an option is of the wrong type.
         ValueError: If ``teacher`` lacks an entry.
 
     Source: Fang et al., "SEED: Self-supervised Distillation For Visual Representation", ICLR 2021; SEED-MSE:
@@ -45,9 +49,10 @@ class SEED(BaseSelfSupervisor):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        lacking = {'backbone', 'neck', 'checkpoint'} - set(teacher)
-        if lacking:
-            raise ValueError(f'teacher needs backbone, neck and checkpoint, lacks {sorted(lacking)}')
+        check_dict('teacher', teacher, 'backbone', 'neck', 'checkpoint')
+        check_parts(backbone, neck, head, data_preprocessor)
+        for name in ('backbone', 'neck'):
+            check_part(f'teacher.{name}', teacher[name])
         super().__init__(backbone, neck, head, None, pretrained, data_preprocessor, init_cfg)
         self.teacher = nn.ModuleDict(
             dict(backbone=MODELS.build(teacher['backbone']), neck=MODELS.build(teacher['neck']))

@@ -6,6 +6,15 @@ import math
 import torch
 from torch import Tensor, nn
 
+from us3l_mm.slim import check_number
+
+
+def check_momentum(momentum: float, momentum_end: float | None) -> None:
+    """Raise an error unless both are numbers in [0, 1]; ``momentum_end`` may be None."""
+    check_number('momentum', momentum, '[0, 1]')
+    if momentum_end is not None:
+        check_number('momentum_end', momentum_end, '[0, 1]')
+
 
 class MomentumTeacher(nn.Module):
     """Exponential moving average of an online backbone and neck, without gradient.
@@ -20,7 +29,8 @@ class MomentumTeacher(nn.Module):
         momentum_end (float, optional): m at the end of training. Defaults to None: constant.
 
     Raises:
-        ValueError: If a momentum is outside [0, 1].
+        TypeError: If a momentum is no number.
+        ValueError: If it is outside [0, 1].
 
     Source: He et al., "Momentum Contrast", CVPR 2020.
     """
@@ -29,14 +39,11 @@ class MomentumTeacher(nn.Module):
         self, backbone: nn.Module, neck: nn.Module, momentum: float = 0.99, momentum_end: float | None = None
     ) -> None:
         super().__init__()
-        momentum_end = momentum if momentum_end is None else momentum_end
-        for name, value in (('momentum', momentum), ('momentum_end', momentum_end)):
-            if not 0 <= value <= 1:
-                raise ValueError(f'{name} must be in [0, 1], got {value}')
+        check_momentum(momentum, momentum_end)
         self.backbone = copy.deepcopy(backbone)
         self.neck = copy.deepcopy(neck)
         self.momentum = momentum
-        self.momentum_end = momentum_end
+        self.momentum_end = momentum if momentum_end is None else momentum_end
         self.requires_grad_(False)
 
     def momentum_at(self, progress: float) -> float:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from us3l_mm.models.losses import view_losses
 from us3l_mm.models.multi_width import Iteration, MicroBatch, MultiWidthTraining
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import use_width
+from us3l_mm.slim import check_choice, check_number, check_part, use_width
 
-from .teacher import MomentumTeacher
+from .parts import check_parts
+from .teacher import MomentumTeacher, check_momentum
 
 
 def feature_std(embedding: Tensor) -> Tensor:
@@ -24,6 +25,11 @@ def feature_std(embedding: Tensor) -> Tensor:
     Source: Chen and He, "Exploring Simple Siamese Representation Learning", CVPR 2021.
     """
     return F.normalize(embedding.float(), dim=1).std(dim=0).mean() * embedding.size(1) ** 0.5
+
+
+def _build(name: str, part: dict | None) -> nn.Module | None:
+    """Build an optional part."""
+    return None if part is None else MODELS.build(check_part(name, part))
 
 
 @MODELS.register_module()
@@ -51,7 +57,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         same_view_weight (float): Share of the distillation loss that is taken against the target of the same
             view rather than of the other one (POA, ECCV 2024). Defaults to 0, as published.
         width_power (float): Multiplies the loss of width w by ``w ** width_power`` (SlimCLR, Zhao et al., 2022,
-            weights losses by the size of the network). Defaults to 0, as published.
+            weights losses by the size of the network), from -10 to 10. Defaults to 0, as published.
         group_reg (dict, optional): Arguments of :class:`GroupRegularizer`. Defaults to None; if given,
             the optimizer's weight decay should be 0.
         update (str): ``'per_width'`` updates the weights after each width, ``'accumulate'`` once an
@@ -64,7 +70,8 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         pretrained, data_preprocessor, init_cfg: As for ``BaseSelfSupervisor``.
 
     Raises:
-        ValueError: If an option is invalid.
+        TypeError: If an option is of the wrong type.
+        ValueError: If one is out of its range.
 
     Source: Cao, Sun and Zhou, "Three Guidelines You Should Know for Universally Slimmable Self-Supervised
     Learning", CVPR 2023.
@@ -93,22 +100,19 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        check_parts(backbone, neck, head, data_preprocessor)
         super().__init__(backbone, neck, head, None, pretrained, data_preprocessor, init_cfg)
-        for name, value in (('base_target', base_target), ('sub_target', sub_target)):
-            if value not in ('momentum', 'online'):
-                raise ValueError(f"{name} must be one of ('momentum', 'online'), got {value!r}")
-        for option, given in (('distill_predictor', distill_predictor), ('same_view_weight', same_view_weight)):
-            if given and distill_loss is None:
+        self.same_view_weight = check_number('same_view_weight', same_view_weight, '[0, 1]')
+        for option, given in (('distill_predictor', distill_predictor), ('same_view_weight', same_view_weight or None)):
+            if given is not None and distill_loss is None:
                 raise ValueError(f'{option} needs a distill_loss: without one no width uses it')
-        if not 0 <= same_view_weight <= 1:
-            raise ValueError(f'same_view_weight must be in [0, 1], got {same_view_weight}')
         self.set_training(sampler, group_reg, update, by_epoch, micro_batches, compile)
-        self.distill_loss = None if distill_loss is None else MODELS.build(distill_loss)
-        self.distill_predictor = None if distill_predictor is None else MODELS.build(distill_predictor)
-        self.base_target = base_target
-        self.sub_target = sub_target
-        self.same_view_weight = same_view_weight
-        self.width_power = width_power
+        self.distill_loss = _build('distill_loss', distill_loss)
+        self.distill_predictor = _build('distill_predictor', distill_predictor)
+        self.base_target = check_choice('base_target', base_target, ('momentum', 'online'))
+        self.sub_target = check_choice('sub_target', sub_target, ('momentum', 'online'))
+        self.width_power = check_number('width_power', width_power, '[-10, 10]')
+        check_momentum(momentum, momentum_end)
         self.teacher: MomentumTeacher | None = None
         if 'momentum' in (base_target, sub_target):
             self.teacher = MomentumTeacher(self.backbone, self.neck, momentum, momentum_end)

@@ -15,6 +15,7 @@ from us3l_mm.slim import (
     SlimmableLayer,
     UncalibratedError,
     Width,
+    check_flag,
     check_width,
     meta_copy,
     to_dense,
@@ -52,6 +53,7 @@ class SlimmableBackboneMixin(nn.Module):
     )
 
     def __init__(self, *args, width: Width | None = None, require_statistics: bool = True, **kwargs) -> None:
+        width = None if width is None else check_width(width)
         norm_cfg = kwargs.get('norm_cfg')
         for name, default in self.layer_defaults.items():
             kwargs[name] = kwargs.get(name) or dict(default)
@@ -64,8 +66,8 @@ class SlimmableBackboneMixin(nn.Module):
                 f"norm_cfg must be of type 'us3l_mm.SlimmableBatchNorm2d', got {norm_cfg}, which builds {foreign}; "
                 "to synchronise GPUs add sync=True or, at a fixed width, set sync_bn = 'torch' in the config"
             )
-        self.width = width = None if width is None else check_width(width)
-        self.require_statistics = require_statistics
+        self.width = width
+        self.require_statistics = check_flag('require_statistics', require_statistics)
         channels, outputs = trace_channels(self, 1.0 if width is None else width)
         self.out_channels = _channels_of(outputs)
         self._full_shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}

@@ -10,7 +10,8 @@ from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
 
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import SlimmableLinear, slim_channels
+from us3l_mm.slim import SlimmableLinear, check_size
+from us3l_mm.slim.channels import active_channels
 
 from .base import SlimmableBackboneMixin
 
@@ -32,7 +33,7 @@ class SlimmableQKV(SlimmableLinear):
         """Weight and bias of the active heads, those of which the projection reads at least one channel."""
         weight, bias = super().active(in_features)
         head_dims = self.out_features // 3 // self.num_heads
-        heads = -(-slim_channels(self.num_heads * head_dims, self.width) // head_dims)
+        heads = -(-active_channels(self.num_heads * head_dims, self.width) // head_dims)
         if heads == self.num_heads:
             return weight, bias
         rows = (3, self.num_heads, head_dims)
@@ -88,6 +89,7 @@ class SlimmableVisionTransformer(SlimmableBackboneMixin, MoCoV3ViT):
     }
 
     def __init__(self, arch: str | dict = 'small', patch_size: int = 16, **kwargs) -> None:
+        check_size('patch_size', patch_size)
         super().__init__(arch=arch, patch_size=patch_size, **kwargs)
 
     def _adapt_layers(self) -> None:

@@ -14,7 +14,16 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import Width, trace_channels, use_width, width_key, width_label
+from us3l_mm.slim import (
+    Width,
+    check_dict,
+    check_part,
+    check_widths,
+    trace_channels,
+    use_width,
+    width_key,
+    width_label,
+)
 
 from .dense_classifier import dense_classifier
 from .width_scores import add_width_scores
@@ -38,7 +47,9 @@ class LinearProbe(BaseModel):
         init_cfg (dict, optional): As for :class:`mmengine.model.BaseModel`.
 
     Raises:
-        ValueError: If ``widths`` is empty, names one twice, or is not the fixed width of the backbone.
+        TypeError: If an option is of the wrong type.
+        ValueError: If ``widths`` is empty, names one twice or one outside (0, 1], or is not the fixed width of the
+            backbone.
 
     Source: protocol of Cao et al., CVPR 2023.
     """
@@ -53,12 +64,16 @@ class LinearProbe(BaseModel):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        check_part('backbone', backbone)
+        check_dict('head', head, 'type', 'num_classes')
+        if neck is not None:
+            check_part('neck', neck)
+        if data_preprocessor is not None:
+            check_dict('data_preprocessor', data_preprocessor)
         self.data_preprocessor = MODELS.build(
             {'type': 'mmpretrain.ClsDataPreprocessor', 'num_classes': head['num_classes'], **(data_preprocessor or {})}
         )
-        if not widths or len({width_key(width) for width in widths}) < len(widths):
-            raise ValueError(f'widths must name at least one width and none twice, got {list(widths)}')
-        self.widths = tuple(widths)
+        self.widths = check_widths('widths', widths)
         self.backbone = MODELS.build(backbone)
         self.neck = nn.Identity() if neck is None else MODELS.build(neck)
         self.fixed_width = getattr(self.backbone, 'width', None)

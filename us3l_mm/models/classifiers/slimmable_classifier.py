@@ -14,7 +14,7 @@ from torch import Tensor
 
 from us3l_mm.models.multi_width import MicroBatch, MultiWidthTraining
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import Width, use_width
+from us3l_mm.slim import Width, check_flag, check_part, check_widths, use_width
 
 from .dense_classifier import dense_classifier
 from .width_scores import add_width_scores
@@ -41,7 +41,8 @@ class SlimmableClassifier(MultiWidthTraining, ImageClassifier):
         **kwargs: As for :class:`mmpretrain.models.ImageClassifier`.
 
     Raises:
-        ValueError: If an option is invalid.
+        TypeError: If an option is of the wrong type.
+        ValueError: If one is out of its range.
 
     Source: Yu et al., "Slimmable Neural Networks", ICLR 2019; Yu and Huang, "Universally Slimmable Networks
     and Improved Training Techniques", ICCV 2019 (in-place distillation).
@@ -60,9 +61,11 @@ class SlimmableClassifier(MultiWidthTraining, ImageClassifier):
         by_epoch: bool = True,
         **kwargs,
     ) -> None:
+        for name, part in (('backbone', backbone), ('neck', neck), ('head', head)):
+            check_part(name, part)
         super().__init__(backbone, neck, head, **kwargs)
-        self.eval_widths = tuple(eval_widths)
-        self.distill = distill
+        self.eval_widths = check_widths('eval_widths', eval_widths)
+        self.distill = check_flag('distill', distill)
         self.set_training(sampler, group_reg, update, by_epoch)
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample], soft_target: Tensor | None = None) -> dict[str, Any]:

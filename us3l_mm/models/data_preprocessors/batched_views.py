@@ -12,8 +12,10 @@ from mmpretrain.models import SelfSupDataPreprocessor
 from torch import Tensor
 
 from us3l_mm.registry import MODELS
+from us3l_mm.slim import check_count, check_flag, check_list, check_number
 
 from .random_ops import augment
+from .transform_options import check_transforms
 
 
 @MODELS.register_module()
@@ -34,6 +36,7 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
             before they are augmented; without it they must be RGB.
 
     Raises:
+        TypeError: If an option is of the wrong type.
         ValueError: If a transform or an option is unknown or out of range, or views differ in size.
     """
 
@@ -45,19 +48,22 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
         channels_last: bool = False,
         **kwargs,
     ) -> None:
+        for name, interval in (('mean', '(-inf, inf)'), ('std', '(0, inf)')):
+            for value in check_list(name, kwargs[name]) if kwargs.get(name) is not None else ():
+                check_number(f'each of {name}', value, interval)
         super().__init__(**kwargs)
-        self.transforms = transforms
-        self.num_views = [num_views] if isinstance(num_views, int) else list(num_views)
+        self.transforms = check_list('transforms', transforms, (list, tuple))
+        for each in transforms:
+            check_transforms(each)
+        numbers = num_views if isinstance(num_views, (list, tuple)) else [num_views]
+        self.num_views = [check_count('num_views', number, most=100) for number in numbers]
         if len(self.num_views) != len(transforms):
             raise ValueError(f'num_views needs a number for each of {len(transforms)} lists, got {num_views}')
-        if any(isinstance(part, dict) for part in transforms) or min(self.num_views, default=0) < 1:
-            raise ValueError(
-                'transforms must be a list of lists of transforms, one for each kind of view, and num_views positive, '
-                f'got {transforms} and {num_views}'
-            )
-        self.seed = seed
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        # A batch of no images, of an unlikely size, raises errors in options now and shows the size of the views.
+        self.seed = check_count('seed', seed, least=0)
+        self.memory_format = (
+            torch.channels_last if check_flag('channels_last', channels_last) else torch.contiguous_format
+        )
+        # A batch of no images, of an unlikely size, shows the size of the views, and a blur too large for them.
         nothing = torch.zeros(0, 3, 251, 257)
         sizes = {tuple(view.shape[2:]) for view in self.views([nothing] * sum(self.num_views), torch.Generator())}
         if len(sizes) > 1:

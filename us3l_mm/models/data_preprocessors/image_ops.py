@@ -87,10 +87,10 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
         ValueError: If an image has too few pixels to mirror.
     """
     count, channels, *size = images.shape
-    if not count:
-        return images  # no groups
     if min(size) <= radius:
         raise ValueError(f'a blur of radius {radius} needs larger images, got {size}; lower magnitude_range')
+    if not count:
+        return images  # no groups
     offsets = torch.arange(-radius, radius + 1, device=images.device)
     kernels = torch.softmax(-0.5 * (offsets / sigma[:, None]) ** 2, 1).repeat_interleave(channels, 0)
     blurred = F.pad(images, (radius,) * 4, mode='reflect').flatten(0, 1)[None]  # images become groups of one image

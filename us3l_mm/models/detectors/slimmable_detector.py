@@ -13,7 +13,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from us3l_mm.models.multi_width import MicroBatch, MultiWidthTraining
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import SlimmableLayer, Width, check_width, dense_layers, trace_channels
+from us3l_mm.slim import (
+    SlimmableLayer,
+    Width,
+    check_dict,
+    check_number,
+    check_width,
+    dense_layers,
+    trace_channels,
+)
 
 from .distillation import box_distance, class_divergence, feature_distance
 
@@ -46,8 +54,9 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
         **kwargs: As for the stock detector.
 
     Raises:
-        ValueError: If an option is invalid, backbone or neck cannot run at the lowest width, the heads cannot read
-            a narrow neck or have batch norm, or there are no class outputs to distil.
+        TypeError: If an option is of the wrong type.
+        ValueError: If an option is out of its range, backbone or neck cannot run at the lowest width, the heads cannot
+            read a narrow neck or have batch norm, or there are no class outputs to distil.
 
     Source: Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019 (sandwich
     rule, in-place distillation); :mod:`us3l_mm.models.detectors.distillation` for what is imitated.
@@ -69,8 +78,11 @@ class SlimmableDetector(MultiWidthTraining, BaseDetector):
         by_epoch: bool = True,
         **kwargs,
     ) -> None:
+        distill = {} if distill is None else check_dict('distill', distill)
+        for name, weight in distill.items():
+            check_number(f'distill.{name}', weight, '[0, inf)')
         super().__init__(**kwargs)
-        self.distill = {name: weight for name, weight in (distill or {}).items() if weight}
+        self.distill = {name: weight for name, weight in distill.items() if weight}
         self.slimmable_parts = ('backbone', 'neck') if self.with_neck else ('backbone',)
         self.set_training(sampler, group_reg, update, by_epoch)
         self._check_parts()
@@ -197,7 +209,7 @@ class _SameLevels(nn.Module):
 def _stock_class(detector: str | type | None) -> type:
     """Find the class of mmdet that ``detector`` names, with or without the scope mmdet."""
     found = detector
-    if isinstance(detector, str):
+    if isinstance(detector, str) and detector:
         with MODELS.switch_scope_and_registry(None) as registry:
             found = registry.get(detector) or registry.get(f'mmdet.{detector}')
     if not (isinstance(found, type) and issubclass(found, BaseDetector)):

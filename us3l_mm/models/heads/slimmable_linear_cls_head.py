@@ -5,7 +5,7 @@ import copy
 from mmpretrain.models import LinearClsHead
 
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import SlimmableLinear
+from us3l_mm.slim import SlimmableLinear, check_count
 
 
 @MODELS.register_module()
@@ -19,6 +19,8 @@ class SlimmableLinearClsHead(LinearClsHead):
     """
 
     def __init__(self, num_classes: int, in_channels: int, **kwargs) -> None:
+        check_count('num_classes', num_classes)
+        check_count('in_channels', in_channels)
         super().__init__(num_classes, in_channels, **kwargs)
         self.fc = SlimmableLinear(in_channels, num_classes)
 

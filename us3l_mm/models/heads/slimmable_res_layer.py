@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from us3l_mm.models.backbones import SlimmableResNet
 from us3l_mm.registry import MODELS
+from us3l_mm.slim import check_choice, check_width
 
 
 @MODELS.register_module()
@@ -30,6 +31,8 @@ class SlimmableResLayer(BaseModule):
 
     def __init__(self, depth: int, width: float, init_cfg: dict | None = None, **kwargs) -> None:
         super().__init__()
+        check_choice('depth', depth, tuple(SlimmableResNet.arch_settings))
+        check_width(width)  # None would build a net of all widths
         self._resnet = dict(depth=depth, width=width, out_indices=(3,), init_cfg=init_cfg, **kwargs)
         net = SlimmableResNet(**self._resnet)
         self.layer4 = net.layer4

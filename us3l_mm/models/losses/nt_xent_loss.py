@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.distributed.nn import functional as collectives
 
 from us3l_mm.registry import MODELS
+from us3l_mm.slim import check_flag, check_number
+
+TEMPERATURES = '[1e-6, inf)'  # less makes similarities infinite in float32
 
 
 def nt_xent(student: Tensor, teacher: Tensor, temperature: float = 0.5) -> Tensor:
@@ -47,20 +50,19 @@ class NTXentLoss(nn.Module):
     """:func:`nt_xent` as a module.
 
     Args:
-        temperature (float): Temperature. Defaults to 0.5.
+        temperature (float): Temperature, at least 1e-6. Defaults to 0.5.
         gather (bool): Whether the images of all processes are negatives. Gradients flow between processes, so that the
             mean that DDP takes is the gradient of the joint batch. Defaults to False.
 
     Raises:
-        ValueError: If ``temperature`` is not positive.
+        TypeError: If an option is of the wrong type.
+        ValueError: If ``temperature`` is out of its range.
     """
 
     def __init__(self, temperature: float = 0.5, gather: bool = False) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f'temperature must be positive, got {temperature}')
-        self.temperature = temperature
-        self.gather = gather
+        self.temperature = check_number('temperature', temperature, TEMPERATURES)
+        self.gather = check_flag('gather', gather)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Loss of (N, D) outputs against (N, D) targets."""

@@ -9,6 +9,9 @@ from mmengine.dist import all_gather
 from torch import Tensor, nn
 
 from us3l_mm.registry import MODELS
+from us3l_mm.slim import check_count, check_number
+
+from .nt_xent_loss import TEMPERATURES
 
 
 def soft_similarity(
@@ -54,11 +57,12 @@ class SEEDLoss(nn.Module):
     Args:
         queue_len (int): Q; a multiple of the number of images of all processes.
         feat_dim (int): D.
-        student_temperature (float): Defaults to 0.5.
-        teacher_temperature (float): Defaults to 1e-4.
+        student_temperature (float): At least 1e-6. Defaults to 0.5.
+        teacher_temperature (float): At least 1e-6. Defaults to 1e-4.
 
     Raises:
-        ValueError: If an argument is not positive; in the forward pass, if the batch does not divide the queue.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If one is out of its range; in the forward pass, if the batch does not divide the queue.
     """
 
     queue: Tensor
@@ -68,11 +72,10 @@ class SEEDLoss(nn.Module):
         self, queue_len: int, feat_dim: int, student_temperature: float = 0.5, teacher_temperature: float = 1e-4
     ) -> None:
         super().__init__()
-        given = (queue_len, feat_dim, student_temperature, teacher_temperature)
-        if min(given) <= 0:
-            raise ValueError(f'queue_len, feat_dim and both temperatures must be positive, got {given}')
-        self.student_temperature = student_temperature
-        self.teacher_temperature = teacher_temperature
+        check_count('queue_len', queue_len)
+        check_count('feat_dim', feat_dim)
+        self.student_temperature = check_number('student_temperature', student_temperature, TEMPERATURES)
+        self.teacher_temperature = check_number('teacher_temperature', teacher_temperature, TEMPERATURES)
         self.register_buffer('queue', F.normalize(torch.randn(queue_len, feat_dim)))
         self.register_buffer('pointer', torch.zeros((), dtype=torch.long))
 

@@ -7,6 +7,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from us3l_mm.registry import MODEL_WRAPPERS
+from us3l_mm.slim import check_flag
 
 from .training import MultiWidthTraining
 
@@ -31,6 +32,8 @@ class US3LDistributedDataParallel(MMDistributedDataParallel):
     ) -> None:
         if find_unused_parameters is None:
             find_unused_parameters = isinstance(module, MultiWidthTraining)
+        check_flag('find_unused_parameters', find_unused_parameters)
+        check_flag('broadcast_buffers', broadcast_buffers)
         if next(module.parameters()).device.type == 'cpu':
             kwargs.pop('device_ids', None)  # mmengine passes the local rank, which DDP refuses on a CPU
         kwargs |= dict(find_unused_parameters=find_unused_parameters, broadcast_buffers=broadcast_buffers)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from us3l_mm.slim import check_count, check_flag, check_number
+
 
 class GroupRegularizer:
     """L2 penalty that is weaker on later channels and replaces weight decay.
@@ -17,15 +19,16 @@ class GroupRegularizer:
     The gradient is added in closed form: no autograd graph is built.
 
     Args:
-        coefficient (float): Half of the weight decay that it replaces. Defaults to 5e-5.
-        alpha (float): Final a. Defaults to 0.05.
+        coefficient (float): Half of the weight decay that it replaces, in [0, 1]. Defaults to 5e-5.
+        alpha (float): Final a; below ``1 / (num_groups - 1)``. Defaults to 0.05.
         num_groups (int): Defaults to 8.
         warmup (float): Fraction of training, below 0.5, during which a is 0. Defaults to 0.
         linear_inputs (bool): Whether linear weights fall into groups of inputs, as suits a vision transformer,
             whose linear layers read fewer inputs at smaller widths. Defaults to False.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If one is out of its range.
 
     Source: Cao et al., CVPR 2023.
     """
@@ -38,17 +41,16 @@ class GroupRegularizer:
         warmup: float = 0.0,
         linear_inputs: bool = False,
     ) -> None:
-        if coefficient < 0 or num_groups < 1 or not 0 <= alpha * (num_groups - 1) < 1 or not 0 <= warmup < 0.5:
+        self.coefficient = check_number('coefficient', coefficient, '[0, 1]')
+        self.num_groups = check_count('num_groups', num_groups)
+        self.alpha = check_number('alpha', alpha, '[0, 1)')
+        if alpha * (num_groups - 1) >= 1:
             raise ValueError(
-                'group_reg needs coefficient >= 0, num_groups >= 1, 0 <= alpha * (num_groups - 1) < 1 and '
-                f'0 <= warmup < 0.5, got coefficient={coefficient}, num_groups={num_groups}, alpha={alpha}, '
-                f'warmup={warmup}'
+                f'alpha * (num_groups - 1) must be below 1, got alpha={alpha} and num_groups={num_groups}: the last '
+                'group would be rewarded for large weights'
             )
-        self.coefficient = coefficient
-        self.alpha = alpha
-        self.num_groups = num_groups
-        self.warmup = warmup
-        self.linear_inputs = linear_inputs
+        self.warmup = check_number('warmup', warmup, '[0, 0.5)')
+        self.linear_inputs = check_flag('linear_inputs', linear_inputs)
         self._groups: dict[tuple, Tensor] = {}
 
     def slope(self, progress: float) -> float:

@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from us3l_mm.registry import TASK_UTILS
-from us3l_mm.slim import SlimmableLayer, WidthSampler, switch_layers, trace_channels
+from us3l_mm.slim import (
+    SlimmableLayer,
+    WidthSampler,
+    check_choice,
+    check_count,
+    check_dict,
+    check_flag,
+    switch_layers,
+    trace_channels,
+)
 
 from .group_reg import GroupRegularizer
 
@@ -79,26 +88,24 @@ class MultiWidthTraining(BaseModel):
         as that one is, and has its ``width_range`` and ``count``.
 
         Raises:
-            ValueError: If an option is invalid, the backbone cannot run at the lowest width, or ``compile`` is given
-                and the number of widths unlimited.
+            TypeError: If an option is of the wrong type.
+            ValueError: If an option is out of its range, the backbone cannot run at the lowest width, or ``compile`` is
+                given and the number of widths unlimited.
         """
-        if not isinstance(micro_batches, int) or micro_batches < 1:
-            raise ValueError(f'micro_batches must be a whole number from 1, got {micro_batches!r}')
-        if update not in ('per_width', 'accumulate'):
-            raise ValueError(f"update must be one of ('per_width', 'accumulate'), got {update!r}")
+        for name, options in (('sampler', sampler), ('group_reg', group_reg), ('compile', compile)):
+            if options is not None:
+                check_dict(name, options)
         self.sampler = TASK_UTILS.build({'type': 'us3l_mm.WidthSampler', **(sampler or {})})
         self.group_reg = None if group_reg is None else GroupRegularizer(**group_reg)
-        self.update = update
-        self.by_epoch = by_epoch
-        self.micro_batches = micro_batches
+        self.update = check_choice('update', update, ('per_width', 'accumulate'))
+        self.by_epoch = check_flag('by_epoch', by_epoch)
+        self.micro_batches = check_count('micro_batches', micro_batches)
         if self.sampler.width_range[0] < 1:
             trace_channels(self.slimmable_part(), self.sampler.width_range[0])  # raises here rather than in training
         if compile is not None:
             self._compile(compile)
 
     def _compile(self, options: dict) -> None:
-        if not isinstance(options, dict):
-            raise ValueError(f'compile takes arguments of torch.compile as a dict, got {options!r}')
         if self.sampler.count is None:
             raise ValueError('compile needs few widths: set sampler.width_step, such as 0.05, or sampler.widths')
         # Each width and loss has a graph of its own; beyond the limit torch runs uncompiled.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmpretrain.models import NonLinearNeck
 
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import SlimmableLinear
+from us3l_mm.slim import SlimmableLinear, check_count, check_flag, check_list, check_part
 
 
 @MODELS.register_module()
@@ -25,7 +25,8 @@ class SlimmableNonLinearNeck(NonLinearNeck):
         **kwargs: As for :class:`mmpretrain.models.NonLinearNeck`.
 
     Raises:
-        ValueError: If ``with_bias`` is a sequence of another length.
+        TypeError: If an option is of the wrong type.
+        ValueError: If one is out of its range, or ``with_bias`` is a sequence of another length.
     """
 
     def __init__(
@@ -37,9 +38,19 @@ class SlimmableNonLinearNeck(NonLinearNeck):
         norm_cfg: dict = dict(type='BN1d', track_running_stats=False),  # noqa: B006  as mmpretrain
         **kwargs,
     ) -> None:
-        super().__init__(in_channels, hid_channels, out_channels, with_bias=True, norm_cfg=norm_cfg, **kwargs)
+        check_count('in_channels', in_channels)
+        check_count('hid_channels', hid_channels)
+        check_count('out_channels', out_channels)
+        check_part('norm_cfg', norm_cfg)
+        try:
+            super().__init__(in_channels, hid_channels, out_channels, with_bias=True, norm_cfg=norm_cfg, **kwargs)
+        except KeyError as error:  # mmcv's names None
+            raise KeyError(f'norm_cfg={norm_cfg} names no norm layer: {error}') from error
         hidden = ['fc0', *self.fc_names[:-1]]
-        biases = [with_bias] * len(hidden) if isinstance(with_bias, bool) else list(with_bias)
+        if isinstance(with_bias, (list, tuple)):
+            biases = list(check_list('with_bias', with_bias, bool))
+        else:
+            biases = [check_flag('with_bias', with_bias)] * len(hidden)
         if len(biases) != len(hidden):
             raise ValueError(
                 f'with_bias needs {len(hidden)} values, for all linear layers but the last, got {with_bias}'

@@ -1,0 +1,73 @@
+"""No tool takes a number that is out of range, is not finite, or is no number."""
+
+import argparse
+import functools
+
+import pytest
+
+from builders import ROOT, find_script, load_script
+
+SCRIPTS = sorted(
+    path.stem
+    for folder in ('tools', 'projects')
+    for path in (ROOT / folder).rglob('*.py')
+    if 'parse_args()' in path.read_text() and 'tests' not in path.parts
+)
+# Set by launchers.
+NOT_OURS = {'local_rank'}
+
+
+class Made(Exception):
+    """A parser is complete."""
+
+
+def parser_of(script, monkeypatch):
+    """Parser of a script, caught when it begins to parse."""
+
+    def stop(parser, *args, **kwargs):
+        raise Made(parser)
+
+    monkeypatch.syspath_prepend(find_script(script).parent)
+    module = load_script(script)
+    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', stop)
+    for name in ('parse_args', 'main'):
+        if hasattr(module, name):
+            with pytest.raises(Made) as found:
+                getattr(module, name)()
+            return found.value.args[0]
+    raise AssertionError(f'{script} has neither parse_args nor main')
+
+
+def numbers(parser):
+    """Options that take numbers, and whether those may be fractions: what passes '1' and refuses text."""
+    for action in parser._actions:
+        takes = functools.partial(accepts, parser, action)
+        if action.type is not None and takes('1') and not takes('some text') and action.dest not in NOT_OURS:
+            yield action
+
+
+def accepts(parser, action, text):
+    try:
+        parser._get_value(action, text)
+    except argparse.ArgumentError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_numbers_out_of_range_are_refused(script, monkeypatch):
+    parser = parser_of(script, monkeypatch)
+    for action in numbers(parser):
+        for text in ('-1', 'nan', 'inf', '-inf', '1e999', '', 'True'):
+            assert not accepts(parser, action, text), f'{action.dest}={text}'
+        least = [text for text in ('0', '0.5', '1') if accepts(parser, action, text)]
+        assert least, action.dest
+
+
+def test_message_of_a_number_names_the_option_and_the_range(monkeypatch, capsys):
+    parser = parser_of('calibrate_bn', monkeypatch)
+    monkeypatch.undo()
+    for text, got in (('0', '0 of type int'), ('1.5', "'1.5' of type str"), ('x', "'x' of type str")):
+        with pytest.raises(SystemExit):
+            parser.parse_args(['config', 'checkpoint', '--num-batches', text])
+        assert f'--num-batches: it must be a whole number from 1, got {got}' in capsys.readouterr().err
