@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 
 from us3l_mm.engine.check_checkpoint import check_training_checkpoint, missing_parts
 from us3l_mm.registry import MODELS
+from us3l_mm.utils.arguments import count_from
 from us3l_mm.utils.bad_values import find_bad_values
 from us3l_mm.utils.tables import markdown_table
 
@@ -22,7 +23,9 @@ from us3l_mm.utils.tables import markdown_table
 def main() -> None:
     parser = argparse.ArgumentParser(description='Measure the checks of a checkpoint')
     parser.add_argument('--config', default='configs/us3l/r50_8xb60.py', help='(default: %(default)s)')
-    parser.add_argument('--repeats', type=int, default=5, help='runs, the fastest counts (default: %(default)s)')
+    parser.add_argument(
+        '--repeats', type=count_from(1), default=5, help='runs, the fastest counts (default: %(default)s)'
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     cfg = Config.fromfile(args.config)

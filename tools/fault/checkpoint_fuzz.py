@@ -49,6 +49,7 @@ from us3l_mm.deploy.plain_model import plain_model
 from us3l_mm.engine import CheckLoadedHook, ResumableRunner
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import SlimmableBatchNorm2d, calibrate_bn
+from us3l_mm.utils.arguments import count_from
 from us3l_mm.utils.tables import markdown_table
 
 ROOT = Path(__file__).parents[2]
@@ -504,9 +505,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description='Damage checkpoints and load them', formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument('--count', type=int, default=2000, help='number of cases')
+    parser.add_argument('--count', type=count_from(1), default=2000, help='number of cases')
     parser.add_argument('--sample', action='store_true', help='300 cases, for a test')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the choice of cases')
+    parser.add_argument('--seed', type=count_from(0), default=0, help='seed of the choice of cases')
     args = parser.parse_args()
     torch.set_num_threads(1)  # tiny nets
     logging.disable(logging.WARNING)

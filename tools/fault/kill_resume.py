@@ -43,6 +43,8 @@ from common import (
 )
 from saving_steps import WRITES, label, saved, watch
 
+from us3l_mm.utils.arguments import count_from
+
 CONFIGS = {
     'epochs': US3L,
     'epochs, one checkpoint kept': f'{US3L}default_hooks["checkpoint"]["max_keep_ckpts"] = 1\n',
@@ -437,8 +439,8 @@ def parse_args() -> argparse.Namespace:
         description='Kill and resume trainings', formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument('--sample', action='store_true', help='a fixed small part, under a minute')
-    parser.add_argument('--count', type=int, default=25, help='kills of each kind')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the moments')
+    parser.add_argument('--count', type=count_from(1), default=25, help='kills of each kind')
+    parser.add_argument('--seed', type=count_from(0), default=0, help='seed of the moments')
     return parser.parse_args()
 
 

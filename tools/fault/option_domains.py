@@ -75,6 +75,7 @@ def widths(value: Any) -> bool:
 DOMAINS: dict[str, Domain] = {
     # layers, in the bases below of 8 channels
     'affine': flag,
+    'allow_missing': flag,
     'bias': flag,
     'dilation': SIDES,
     'eps': number(1e-12),

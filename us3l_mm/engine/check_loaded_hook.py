@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from us3l_mm.registry import HOOKS
+from us3l_mm.slim import check_flag
 from us3l_mm.utils.bad_values import first_few
 
 from .check_checkpoint import check_training_checkpoint, count_states, missing_parts, model_faults, pretrained_parts
@@ -27,7 +28,7 @@ class CheckLoadedHook(Hook):
     priority = 'VERY_HIGH'  # before EMAHook swaps the weights
 
     def __init__(self, allow_missing: bool = False) -> None:
-        self.allow_missing = allow_missing
+        self.allow_missing = check_flag('allow_missing', allow_missing)
 
     def before_run(self, runner: Runner) -> None:
         """Check the checkpoints that ``init_cfg`` names, which are loaded after this.
