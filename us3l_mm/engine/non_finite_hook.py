@@ -100,7 +100,16 @@ class NonFiniteHook(Hook):
         self._stop_if_bad(int(self._first))
         bad = find_bad_values(checkpoint['state_dict'])
         if bad is not None:
-            self._stop(runner.iter, f'no checkpoint of iteration {runner.iter + 1} was written: {bad}')
+            iteration = self._recent[-1][0] if self._recent else runner.iter  # after an epoch, runner.iter is the next
+            self._stop(iteration, f'no checkpoint of iteration {iteration + 1} was written: {bad}')
+
+    def after_train(self, runner: Runner) -> None:
+        """Look at the losses since the last copy; this waits for the device.
+
+        Raises:
+            NonFiniteError: If one is not finite.
+        """
+        self._stop_if_bad(int(self._first))
 
     def _stop_if_bad(self, first: int) -> None:
         if first >= 0:
