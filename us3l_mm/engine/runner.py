@@ -15,7 +15,6 @@ from us3l_mm.utils.files import cannot_write, write_files
 from us3l_mm.version import __version__
 
 from .bad_images_hook import BadImagesHook
-from .bad_images_hook import BadImagesHook
 from .check_loaded_hook import CheckLoadedHook
 from .checkpoint_hook import ResumableCheckpointHook
 from .loops import ResumableEpochLoop, ResumableIterLoop
