@@ -16,7 +16,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -41,6 +40,7 @@ from common import (
     start,
     wait_for,
 )
+from ranks import start_ranks
 from saving_steps import WRITES, label, saved, watch
 
 from us3l_mm.utils.arguments import count_from
@@ -110,23 +110,13 @@ class Training:
         self.starts += 1
         self.before = saved(self.record)
         self.log = self.folder / f'log_{self.starts}.txt'
-        port = _free_port() if self.ranks > 1 else 0
-        self.processes = []
-        for rank in range(self.ranks):
-            place = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=self.ranks, MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
-            env = {key: str(value) for key, value in place.items()} if self.ranks > 1 else {}
-            self.processes.append(
-                start(
-                    'tools/train.py',
-                    self.lab.configs[self.name],
-                    *('--work-dir', self.work_dir),
-                    *(['--launcher', 'pytorch'] if self.ranks > 1 else []),
-                    *self.options,
-                    log=self.log if rank == 0 else self.log.with_suffix('.rank_1.txt'),
-                    before=functools.partial(_prepare, self.record if rank == 0 else None, **fatal),
-                    env=env,
-                )
-            )
+        arguments = (self.lab.configs[self.name], '--work-dir', self.work_dir, *self.options)
+        before = functools.partial(watch, self.record, **fatal)
+        if self.ranks == 1:
+            self.processes = [start('tools/train.py', *arguments, log=self.log, before=before)]
+        else:
+            logs = [self.log, *(self.log.with_suffix(f'.rank_{rank}.txt') for rank in range(1, self.ranks))]
+            self.processes = start_ranks(*arguments, logs=logs, before={0: before})
 
     def end(self) -> bool:
         """Wait for the end of a start, see that it went on from where it should; return whether it was killed."""
@@ -196,22 +186,9 @@ class Training:
         return 'iteration' in self.name
 
 
-def _prepare(record: Path | None, **fatal) -> None:
-    if not torch.cuda.is_available():
-        torch.cuda.set_device = lambda *_: None  # mmengine gives each of several processes a GPU
-    if record is not None:
-        watch(record, **fatal)
-
-
 def _iterations(checkpoint: str) -> int:
     number = int(re.search(r'\d+', checkpoint)[0])
     return number if checkpoint.startswith('iter') else number * ITERATIONS
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(('127.0.0.1', 0))
-        return server.getsockname()[1]
 
 
 def random_moments(lab: Lab, name: str, count: int, ranks: int = 1) -> None:
