@@ -64,6 +64,7 @@ def draw_predictions(cfg: Config, folder: str) -> None:
 def main() -> None:
     args = parse_args()
     from us3l_mm.config import load_config  # here: --help need not wait for it
+    from us3l_mm.engine import BadImagesHook
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, args.width)
     if cfg.get('test_dataloader') is None:
@@ -76,6 +77,7 @@ def main() -> None:
     if args.show_dir is not None:
         draw_predictions(cfg, args.show_dir)
     runner = Runner.from_cfg(cfg)
+    runner.register_hook(BadImagesHook())  # a test must not skip images
     # Strict, because a checkpoint that lacks parts of the model would still give numbers.
     runner.load_checkpoint = functools.partial(runner.load_checkpoint, strict=True)
     if args.out is not None:

@@ -11,6 +11,8 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from PIL import Image
 
+from us3l_mm.engine import bad_images_hook
+
 STEP = dict(type='LoadImageFromFile', _scope_='us3l_mm')
 SKIP = dict(STEP, on_bad_image='skip')
 
@@ -99,3 +101,16 @@ def test_tests_skip_none(train, job, name):
 @pytest.mark.parametrize('job', ['train', 'val', 'test'])
 def test_tests_that_stop_run(train, job):
     train(val_step=STEP, job=job)
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_first_process_lists_those_of_all(train, tmp_path, monkeypatch, rank):
+    """Each process has counted its own."""
+    others = [{'elsewhere.png': 'cannot load the image elsewhere.png: empty'}]
+    monkeypatch.setattr(bad_images_hook, 'all_gather_object', lambda own: [own, others])
+    monkeypatch.setattr(bad_images_hook, 'is_main_process', lambda: rank == 0)
+    train()
+    path = tmp_path / 'work/bad_images.txt'
+    assert path.exists() == (rank == 0)
+    if rank == 0:
+        assert [name in path.read_text() for name in ('bad0.png', 'bad1.png', 'elsewhere.png')] == [True] * 3

@@ -1,6 +1,6 @@
 """Load damaged files, files that are no images, and images of unusual kinds; compare with what is right.
 
-python tools/fault/bad_images.py            # all, less than a minute
+python tools/fault/bad_images.py            # all, two minutes
 python tools/fault/bad_images.py --sample   # fewer random cuts and flipped bits
 
 What is right is computed without the code under test: from the picture that was stored, by NumPy, or by Pillow where a
@@ -165,7 +165,7 @@ def cuts(files: dict[str, bytes], count: int, random: np.random.RandomState) -> 
         places = {1, 2, 4, 12, len(data) // 10, len(data) // 2, len(data) * 9 // 10, len(data) - 2, len(data) - 1}
         for place in sorted(places | set(random.randint(1, len(data), count).tolist())):
             yield Case('cut off', f'{name} at byte {place}', data[:place], right, damaged=True)
-        if name.startswith(('JPEG', 'PNG')):  # in others, zeros are pixels like any
+        if name.startswith(('JPEG', 'PNG', 'GIF')):  # in others, zeros are data like any
             for part in (0.3, 0.6, 0.9):
                 zeros = data[: int(len(data) * part)].ljust(len(data), b'\0')
                 yield Case('zeros at the end', f'{name} from {part:.0%}', zeros, right, damaged=True)
