@@ -21,7 +21,7 @@ from us3l_mm.models.multi_width import GroupRegularizer
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableLinear, calibrate_bn, slim_channels
 
 # Functions have no options; loops and the Runner have those of mmengine.
-REGISTRIES = ('DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'MODEL_WRAPPERS', 'OPTIM_WRAPPERS', 'TASK_UTILS')
+REGISTRIES = ('DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'MODEL_WRAPPERS', 'OPTIM_WRAPPERS', 'TASK_UTILS', 'TRANSFORMS')
 # Arguments that are no options, and options that torch, mmengine or mmpretrain check when they use them.
 NOT_OURS = ('device', 'dtype', 'init_cfg', 'module', 'pretrained')
 
@@ -163,6 +163,7 @@ def targets() -> dict[str, Target]:
         'InMemory': Target(None, dict(dataset=dict(type='us3l_mm.Digits', per_class=2, pipeline=[]))),
         'LinearProbe': Target(None, dict(backbone=NET, widths=[0.5], head=dict(type='LinearClsHead', num_classes=10))),
         'NonFiniteHook': Target(None),
+        'LoadImageFromFile': Target(None),
         'NTXentLoss': Target(None, {}, contrast),
         'SEED': Target(
             None, dict(backbone=NET, neck=NECK, head=HEAD, teacher=dict(backbone=NET, neck=NECK, checkpoint='none.pth'))

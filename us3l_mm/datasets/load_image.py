@@ -15,6 +15,7 @@ from mmengine import fileio
 from mmengine.logging import print_log
 
 from us3l_mm.registry import TRANSFORMS
+from us3l_mm.slim.options import check_choice, check_count, check_dict, check_flag
 
 from .image_bytes import decode_image
 
@@ -86,7 +87,7 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         max_bad_images (int): How many files may be skipped. Defaults to 10.
 
     Raises:
-        ValueError: If an option has none of its values.
+        TypeError or ValueError: If an option has none of its values.
     """
 
     def __init__(
@@ -99,17 +100,14 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         on_bad_image: str = 'stop',
         max_bad_images: int = 10,
     ) -> None:
-        super().__init__(to_float32, color_type, imdecode_backend, backend_args=backend_args)
-        for name, value, choices in (
-            ('color_type', color_type, tuple(imread_flags)),
-            ('imdecode_backend', imdecode_backend, (*supported_backends, None)),
-            ('on_bad_image', on_bad_image, ('stop', 'skip')),
-        ):
-            if value not in choices:
-                raise ValueError(f'{name} must be one of {", ".join(map(repr, choices))}, got {value!r}')
-        if not isinstance(max_bad_images, int) or isinstance(max_bad_images, bool) or max_bad_images < 0:
-            raise ValueError(f'max_bad_images must be a whole number from 0, got {max_bad_images!r}')
-        self.on_bad_image, self.max_bad_images = on_bad_image, max_bad_images
+        super().__init__(
+            check_flag('to_float32', to_float32),
+            check_choice('color_type', color_type, tuple(imread_flags)),
+            check_choice('imdecode_backend', imdecode_backend, (*supported_backends, None)),
+            backend_args=None if backend_args is None else check_dict('backend_args', backend_args),
+        )
+        self.on_bad_image = check_choice('on_bad_image', on_bad_image, ('stop', 'skip'))
+        self.max_bad_images = check_count('max_bad_images', max_bad_images, least=0)
         # Workers get a copy of this object, by fork or by pickling: what they share is a file, made when it is needed.
         self.list_file = os.path.join(tempfile.gettempdir(), f'us3l_mm_bad_images_{uuid.uuid4().hex}.txt')
         self._in_a_row = 0
