@@ -104,7 +104,7 @@ def test_log_counts_keys(net, save, logged):
 
 
 def test_nothing_loaded_is_an_error(net, save):
-    with pytest.raises(AssertionError, match='backbone. is not in the pretrained model'):
+    with pytest.raises(RuntimeError, match=r"0\.pth has no entry that starts with 'backbone\.', see init_cfg"):
         load(save(net.state_dict()), width=0.5)
     with pytest.raises(RuntimeError, match=r'(?s)does not fit SlimmableResNet.*60 parameters missing.*`prefix`'):
         load(save(net.state_dict(), 'backbone.'), prefix=None, width=0.5)

@@ -45,6 +45,7 @@ from torch.utils.data import DataLoader
 
 from us3l_mm.datasets import IMAGE_EXTENSIONS, BadImageError, LoadImageFromFile
 from us3l_mm.registry import DATASETS
+from us3l_mm.utils.arguments import count_from
 from us3l_mm.utils.tables import markdown_table
 
 COLUMNS = ('right', 'named', 'lost', 'silent', 'unnamed', 'hang')
@@ -88,9 +89,11 @@ class Hang(BaseException):
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--count', type=int, default=100, help='random cuts and flips a format (default: %(default)s)')
+    parser.add_argument(
+        '--count', type=count_from(1), default=100, help='random cuts and flips a format (default: %(default)s)'
+    )
     parser.add_argument('--sample', action='store_true', help='the same with 10 a format')
-    parser.add_argument('--seed', type=int, default=0, help='of the random places (default: %(default)s)')
+    parser.add_argument('--seed', type=count_from(0), default=0, help='of the random places (default: %(default)s)')
     return parser.parse_args()
 
 
