@@ -27,30 +27,34 @@ class Numbers(Dataset):
 
 
 class Line(BaseModel):
-    """Adds a value to the loss, or multiplies the gradient by one, in an iteration."""
+    """Adds a value to the loss, multiplies the gradient by one, or has NaN for an image, in an iteration."""
 
-    def __init__(self, bad_loss=None, bad_gradient=None):
+    def __init__(self, bad_loss=None, bad_gradient=None, bad_images=()):
         super().__init__()
-        self.linear = torch.nn.Linear(1, 1)
-        self.bad_loss, self.bad_gradient = bad_loss or {}, bad_gradient or {}
+        self.norm, self.linear = torch.nn.BatchNorm1d(1), torch.nn.Linear(1, 1)
+        self.bad_loss, self.bad_gradient, self.bad_images = bad_loss or {}, bad_gradient or {}, bad_images
 
     def forward(self, x, mode='tensor'):
         iteration = MessageHub.get_current_instance().get_info('iter')
-        output = self.linear(torch.stack(x))
+        x = torch.stack(x)
+        if iteration in self.bad_images:
+            x[0] = math.nan
+        output = self.linear(self.norm(x))
         if iteration in self.bad_gradient:
             output.register_hook(lambda gradient: gradient * self.bad_gradient[iteration])
         return dict(loss=(output - 1).tanh().pow(2).mean() + self.bad_loss.get(iteration, 0.0))
 
 
 class Record(Hook):
-    """Notes the images and, after it, the weights of each iteration."""
+    """Notes the images of each iteration, and the weights and statistics after it."""
 
     def __init__(self):
-        self.images, self.weights = [], []
+        self.images, self.weights, self.statistics = [], [], []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.images.append([int(image) for image in data_batch['x']])
         self.weights.append([parameter.detach().clone() for parameter in runner.model.parameters()])
+        self.statistics.append([buffer.clone() for buffer in runner.model.buffers()])
 
 
 def make_runner(work_dir, model, hook, checkpoint=None, name='run', **options):
@@ -141,13 +145,31 @@ def test_update_is_left_out_by_option(tmp_path, capsys):
     runner.train()
     assert runner.iter == EPOCH * EPOCHS
     # Independent of the hook: the weights stand still in these iterations alone.
-    still = [now for now in range(1, len(record.weights)) if record.weights[now] == record.weights[now - 1]]
+    still = [
+        now
+        for now in range(1, len(record.weights))
+        if all(map(torch.equal, record.weights[now], record.weights[now - 1]))
+    ]
     assert still == bad and all(weight.isfinite().all() for weight in record.weights[-1])
     out = capsys.readouterr().out
     for count, iteration in enumerate(bad, 1):
         assert f'a gradient of iteration {iteration + 1} is not finite: update left out, {count} of at most 3' in out
         report = json.loads((tmp_path / f'nonfinite/iter_{iteration + 1}_rank_0.json').read_text())
         assert report['images'] == record.images[iteration]
+
+
+def test_batch_norm_forgets_what_was_left_out(tmp_path):
+    bad = 6
+    model = Line(bad_images=[bad])
+    runner, record = make_runner(tmp_path, model, dict(on_nonfinite='skip'))
+    runner.train()
+    changed = [
+        now
+        for now in range(1, len(record.statistics))
+        if any(not torch.equal(*pair) for pair in zip(record.statistics[now], record.statistics[now - 1]))
+    ]
+    assert changed == [now for now in range(1, EPOCH * EPOCHS) if now != bad]
+    assert all(value.isfinite().all() for value in runner.model.state_dict().values())
 
 
 def test_skipping_has_a_limit(tmp_path):

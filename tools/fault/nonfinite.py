@@ -135,11 +135,11 @@ def run_stopping(name: str, folder: Path) -> tuple[str, str]:
     return GOOD, f'stopped, and so did the resumed one, for iteration {report.stem.split("_")[1]}'
 
 
-def run_skipping(limit: int, folder: Path) -> tuple[str, str]:
-    """Let a training leave out an update, at most ``limit`` of them."""
+def run_skipping(what: str, limit: int, folder: Path) -> tuple[str, str]:
+    """Let a training leave out an update for a gradient or images, at most ``limit`` of them."""
     config, work = folder / 'config.py', folder / 'work'
     config.write_text(SUPERVISED + LONGER + SKIP.format(limit))
-    code, log = run('tools/train.py', config, '--work-dir', work, log=folder / 'log', before=partial(spoil, 'gradient'))
+    code, log = run('tools/train.py', config, '--work-dir', work, log=folder / 'log', before=partial(spoil, what))
     if limit == 0:
         told = '0 updates were left out before (max_skipped)' in log
         return (GOOD, 'stopped at the limit') if code and told else (SILENT, f'exit code {code}: {log[-1000:]}')
@@ -181,7 +181,8 @@ def main() -> None:
         jobs: dict[str, Callable[[Path], tuple[str, str]]] = {
             case: partial(run_stopping, case) for case in (SAMPLE if args.sample else CASES)
         }
-        jobs |= {f'skip, at most {limit}': partial(run_skipping, limit) for limit in ((3,) if args.sample else (0, 3))}
+        skips = [('gradient', 3)] if args.sample else [('gradient', 0), ('gradient', 3), ('images', 3)]
+        jobs |= {f'skip {what}, at most {limit}': partial(run_skipping, what, limit) for what, limit in skips}
         if not args.sample:
             jobs['US3L, images of one of two processes'] = run_ranks
             scenes = (root / 'scenes', '--train', '8', '--val', '2')

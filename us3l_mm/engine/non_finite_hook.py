@@ -37,8 +37,8 @@ class NonFiniteHook(Hook):
 
     Args:
         interval (int): Iterations between two copies. Defaults to 10.
-        on_nonfinite (str): ``'stop'``, or ``'skip'``: an update whose gradient is not finite is left out, for which
-            the CPU waits at each update. Defaults to ``'stop'``.
+        on_nonfinite (str): ``'stop'``, or ``'skip'``: an update whose gradient is not finite is left out, with what
+            its iteration did to batch-norm statistics; for this the CPU waits at each update. Defaults to ``'stop'``.
         max_skipped (int): Updates that may be left out. Defaults to 10.
 
     Raises:
@@ -66,6 +66,11 @@ class NonFiniteHook(Hook):
             wrappers = getattr(runner.optim_wrapper, 'optim_wrappers', {'': runner.optim_wrapper}).values()
             for wrapper in wrappers:
                 wrapper.optimizer.register_step_pre_hook(self._leave_out)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Keep batch-norm statistics, which change before the gradient is known, should the update be left out."""
+        if self.skips:
+            self._kept = [(buffer, buffer.clone()) for buffer in runner.model.buffers()]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -132,6 +137,8 @@ class NonFiniteHook(Hook):
             return
         for parameter in parameters:
             parameter.grad = None
+        for buffer, value in self._kept:
+            buffer.copy_(value)
         self.skipped += 1
         iteration = self._runner.iter
         what = f'a gradient of iteration {iteration + 1} is not finite'
