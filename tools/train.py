@@ -72,6 +72,8 @@ def config_from_args(args: argparse.Namespace) -> Config:
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='us3l_mm.CheckLoadedHook', allow_missing=True)]
     if args.resume is not None:
         cfg.resume = True
+        if args.resume == 'auto':
+            cfg.load_from_if_new = cfg.get('load_from')  # where there is nothing to resume yet
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):

@@ -230,6 +230,19 @@ def test_nothing_to_resume_is_told(tmp_path, capsys):
     assert runner.iter == 2
 
 
+def test_a_run_that_is_new_starts_from_the_weights_of_its_config(tmp_path, capsys):
+    """As a job does whose every start has --resume."""
+    make_runner(tmp_path / 'before', epochs=1).train()
+    weights = str(tmp_path / 'before' / 'epoch_1.pth')
+    fresh = make_runner(tmp_path / 'job', epochs=1, resume=True, cfg=dict(load_from_if_new=weights))
+    fresh.optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.0))
+    fresh.train()
+    assert f'starting with the weights of {weights}' in capsys.readouterr().out
+    loaded = CheckpointLoader.load_checkpoint(weights)['state_dict']
+    for name, value in fresh.model.state_dict().items():
+        assert torch.equal(value, loaded[name])
+
+
 def test_checkpoints_of_mmengine_resume(tmp_path):
     """Runs that an earlier version began."""
     Runner(

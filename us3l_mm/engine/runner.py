@@ -107,8 +107,9 @@ class ResumableRunner(Runner):
         broadcast_object_list(found)
         chosen = found[0]
         if chosen is None:
-            self.logger.warning(f'nothing to resume: no checkpoint in {self.work_dir}; starting from the beginning')
-            self._resume = False
+            self._resume, self._load_from = False, self.cfg.get('load_from_if_new')
+            start = f'with the weights of {self._load_from}' if self._load_from else 'from the beginning'
+            self.logger.warning(f'nothing to resume: no checkpoint in {self.work_dir}; starting {start}')
             return
         self._load_from = str(chosen.path)
         seed = chosen.meta.get('seed')
