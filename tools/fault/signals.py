@@ -9,6 +9,7 @@ last checkpoint as without a signal. Of two processes (gloo) one gets the signal
 """
 
 import argparse
+import contextlib
 import itertools
 import os
 import re
@@ -169,7 +170,8 @@ class Trainings:
         for number in SENT[case.sent][0]:
             if not process.is_alive():
                 break
-            send(process.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it may end just now
+                send(process.pid, number)
             time.sleep(0.3)
         go.touch()
         if case.sent == 'SIGUSR1, then killed' and wait_for(processes[0], log, 'going on'):
