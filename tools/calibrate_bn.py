@@ -58,10 +58,11 @@ def images(cfg: Config, preprocessor: torch.nn.Module, num_batches: int) -> Iter
 
 def main() -> None:
     args = parse_args()
-    from us3l_mm.config import read_config  # here: --help need not wait for it
+    from us3l_mm.config import read_config, require_data  # here: --help need not wait for it
     from us3l_mm.models.multi_width.training import MultiWidthTraining
 
     cfg = read_config(args.config, args.cfg_options)
+    require_data(cfg, ['train_dataloader'])
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     logger = MMLogger.get_instance('us3l_mm', log_level='INFO')
     set_random_seed(0)

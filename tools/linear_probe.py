@@ -47,10 +47,11 @@ def table(rows: list[dict]) -> str:
 
 def main() -> None:
     args = parse_args()
-    from us3l_mm.config import load_config  # here: --help need not wait for them
+    from us3l_mm.config import load_config, require_data  # here: --help need not wait for them
     from us3l_mm.engine import ResumableRunner
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+    require_data(cfg, ['train_dataloader', 'val_dataloader', 'test_dataloader'])
     if args.widths is not None:
         cfg.model.widths = args.widths
     cfg.resume, cfg.overwrite = args.resume, args.overwrite

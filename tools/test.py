@@ -63,12 +63,13 @@ def draw_predictions(cfg: Config, folder: str) -> None:
 
 def main() -> None:
     args = parse_args()
-    from us3l_mm.config import load_config  # here: --help need not wait for it
+    from us3l_mm.config import load_config, require_data  # here: --help need not wait for it
     from us3l_mm.engine import BadImagesHook
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, args.width)
     if cfg.get('test_dataloader') is None:
         raise SystemExit(f'{args.config} has no test_dataloader; test a pretraining by tools/linear_probe.py')
+    require_data(cfg, ['test_dataloader'])
     cfg.load_from = args.checkpoint
     cfg.resume = False
     for part in (cfg.model.backbone, (cfg.model.get('roi_head') or {}).get('shared_head')):

@@ -88,9 +88,12 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    from us3l_mm.config import require_data  # here: --help need not wait for them
     from us3l_mm.engine import ResumableRunner
 
-    ResumableRunner.from_cfg(config_from_args(args)).train()
+    cfg = config_from_args(args)
+    require_data(cfg, ['train_dataloader', 'val_dataloader'])
+    ResumableRunner.from_cfg(cfg).train()
 
 
 if __name__ == '__main__':

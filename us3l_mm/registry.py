@@ -35,11 +35,17 @@ class ScopedRegistry(Registry):
         return super().get(key)
 
 
-DATASETS = ScopedRegistry('DATASETS', ['us3l_mm.datasets'], {'CustomVOC': 'us3l_mm.datasets.custom_voc'})
+DATASETS = ScopedRegistry(
+    'DATASETS',
+    ['us3l_mm.datasets'],
+    {'CustomCOCO': 'us3l_mm.datasets.custom_coco', 'CustomVOC': 'us3l_mm.datasets.custom_voc'},
+)
 FUNCTIONS = ScopedRegistry('FUNCTIONS', ['us3l_mm.datasets'])
 HOOKS = ScopedRegistry('HOOKS', ['us3l_mm.engine'])
 LOOPS = ScopedRegistry('LOOPS', ['us3l_mm.engine'])
-METRICS = ScopedRegistry('METRICS', ['us3l_mm.evaluation'])
+METRICS = ScopedRegistry(
+    'METRICS', ['us3l_mm.evaluation'], {'CustomCOCOMetric': 'us3l_mm.evaluation.custom_coco_metric'}
+)
 MODELS = ScopedRegistry(
     'MODELS',
     ['us3l_mm.models'],

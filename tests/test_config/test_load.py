@@ -3,6 +3,7 @@
 import pytest
 from mmengine.config import Config
 
+from builders import ROOT
 from us3l_mm.config import load_config
 from us3l_mm.config.load import read_config
 
@@ -74,3 +75,28 @@ def test_pixels_of_the_command_line_reach_the_model(tmp_path):
 def test_config_without_a_model_is_read(tmp_path):
     Config(dict(data_preprocessor=PIXELS)).dump(tmp_path / 'x.py')
     assert 'model' not in read_config(str(tmp_path / 'x.py'))
+
+
+@pytest.mark.parametrize(
+    ('typed', 'meant'),
+    [
+        ('configs/det/retinanet_r18_fpn_1x_cocco.py', 'configs/det/retinanet_r18_fpn_1x_coco.py'),
+        ('configs/det/r18_4xb128.py', 'configs/us3l/r18_4xb128.py'),
+        ('config/us3l/R18_4xb128', 'configs/us3l/r18_4xb128.py'),
+    ],
+)
+def test_mistyped_config_suggests_the_nearest_file(typed, meant, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(FileNotFoundError, match=f'no config file {typed}; did you mean {meant}'):
+        read_config(typed)
+
+
+def test_mistyped_config_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'mine.py').touch()
+    for typed, hint in (
+        (f'{tmp_path}/mime.py', f'did you mean {tmp_path}/mine.py'),
+        ('xyz.py', 'configs are in configs/'),
+    ):
+        with pytest.raises(FileNotFoundError, match=hint):
+            read_config(typed)

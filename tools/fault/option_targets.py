@@ -158,6 +158,7 @@ def targets() -> dict[str, Target]:
             None, dict(transforms=[[]], num_views=1, mean=[0.0] * 3, std=[1.0] * 3), augment, ('mean', 'std')
         ),
         'CheckLoadedHook': Target(None),
+        'ClassFolders': Target(None, dict(folders=['a'], data_root='none', lazy_init=True)),
         'CustomVOC': Target(None, dict(ann_file='none.txt', lazy_init=True)),
         'Digits': Target(None, dict(per_class=2, pipeline=[]), lambda data: [len(data)]),
         'InMemory': Target(None, dict(dataset=dict(type='us3l_mm.Digits', per_class=2, pipeline=[]))),

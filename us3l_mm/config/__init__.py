@@ -1,19 +1,25 @@
 """Read configs with the options of a command line, and look things up in them."""
 
-from .find import constructor_parameters, find_class, find_dicts, names_scope
+from .find import constructor_parameters, find_class, find_datasets, find_dicts, names_scope
 from .load import load_config, read_config
+from .require_data import require_data
 from .set_data import move_data, set_classes
+from .set_labels import check_coco, number_folders
 from .set_width import fit_width, set_width
 
 __all__ = [
+    'check_coco',
     'constructor_parameters',
     'find_class',
+    'find_datasets',
     'find_dicts',
     'fit_width',
     'load_config',
     'move_data',
     'names_scope',
+    'number_folders',
     'read_config',
+    'require_data',
     'set_classes',
     'set_width',
 ]

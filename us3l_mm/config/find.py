@@ -1,12 +1,15 @@
 """Look-ups in a config: its dicts, and the classes that they name."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import Registry
 
-from us3l_mm.registry import MODELS
+from us3l_mm.registry import DATASETS, MODELS
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def find_dicts(node: Any) -> Iterator[ConfigDict]:
@@ -18,19 +21,47 @@ def find_dicts(node: Any) -> Iterator[ConfigDict]:
             yield from find_dicts(child)
 
 
-def find_class(kind: str | type | None, scope: str | None) -> type | None:
-    """Look up the class that the ``type`` of a model names.
+def find_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> Iterator[tuple[str, ConfigDict]]:
+    """Yield the data sets of a config with their place in it, such as ``'train_dataloader.dataset'``.
+
+    Wrappers such as ConcatDataset are left out, the data sets inside them are not.
+
+    Args:
+        cfg (Config): Config.
+        loaders (Sequence[str]): Entries to look in. Defaults to all data loaders.
+    """
+
+    def walk(node: Any, name: str) -> Iterator[tuple[str, ConfigDict]]:
+        if isinstance(node, dict) and 'pipeline' in node and not node.keys() & {'dataset', 'datasets'}:
+            yield name, node
+        elif isinstance(node, (dict, list, tuple)):
+            for key, child in node.items() if isinstance(node, dict) else enumerate(node):
+                yield from walk(child, f'{name}.{key}')
+
+    for key in loaders:
+        yield from walk(cfg.get(key), key)
+
+
+def build_lazily(part: ConfigDict, scope: str | None) -> Any:
+    """Build a data set that has its paths and classes, and has read nothing."""
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        return registry.build({**part, 'pipeline': [], 'lazy_init': True})
+
+
+def find_class(kind: str | type | None, scope: str | None, registry: Registry = MODELS) -> type | None:
+    """Look up the class that a ``type`` names.
 
     Args:
         kind (str | type, optional): The ``type``: a name with or without scope, or the class itself.
         scope (str, optional): ``default_scope`` of the config.
+        registry (Registry): Where to look. Defaults to that of models.
 
     Returns:
         type | None: None if there is no type, no registry knows it, or it is a function.
     """
     if isinstance(kind, str):
-        with MODELS.switch_scope_and_registry(scope) as registry:
-            kind = registry.get(kind)
+        with registry.switch_scope_and_registry(scope) as scoped:
+            kind = scoped.get(kind)
     return kind if isinstance(kind, type) else None
 
 

@@ -1,15 +1,18 @@
 """Read a config with the options of a command line."""
 
 import os.path as osp
+from pathlib import Path
 
 from mmengine.config import Config
 from torch import nn
 
 from us3l_mm.slim import SlimmableBatchNorm2d, SwitchableBatchNorm2d, Width
+from us3l_mm.utils.nearest import nearest
 
 from .check_keys import refuse_misspelt
 from .find import find_class, find_dicts
-from .set_data import move_data, set_classes
+from .set_data import apply_own_root, move_data, set_classes
+from .set_labels import check_coco, follow_data, number_folders
 from .set_width import fit_width
 
 
@@ -18,27 +21,44 @@ def read_config(path: str, cfg_options: dict | None = None) -> Config:
 
     Args:
         path (str): Config file.
-        cfg_options (dict, optional): Entries to override. A top-level ``data_root`` moves all data, see
-            :func:`move_data`. A top-level ``classes``, here or in the file, sets the classes of data sets and heads,
-            see :func:`set_classes`.
+        cfg_options (dict, optional): Entries to override. A top-level ``data_root``, here or in the file, moves all
+            data, see :func:`move_data`. A top-level ``classes``, here or in the file, sets the classes of data sets and
+            heads, see :func:`set_classes`.
 
     Returns:
-        Config: The config.
+        Config: The config. Evaluators have the annotation files of their data sets, and labels go by the names of
+        classes; see :func:`follow_data`, :func:`check_coco` and :func:`number_folders`.
 
     Raises:
-        ValueError: See :func:`move_data` and :func:`set_classes`; or if a top-level key is misspelt.
+        FileNotFoundError: If there is no such file.
+        ValueError: See :func:`move_data`, :func:`set_classes` and :func:`number_folders`; or if a top-level key is
+            misspelt.
     """
-    cfg = Config.fromfile(path)
+    _refuse_missing(Path(path))
+    cfg = apply_own_root(Config.fromfile(path))
     if cfg_options is not None:
         old = cfg.get('data_root')
         cfg.merge_from_dict(cfg_options)
-        if old is not None and 'data_root' in cfg_options:
+        if 'data_root' in cfg_options:
             move_data(cfg, old, cfg.data_root)
     refuse_misspelt(cfg)
     _add_preprocessor(cfg)
     if 'classes' in cfg:
         set_classes(cfg, cfg.classes)
-    return cfg
+    check_coco(follow_data(cfg), stock_classes=False)
+    return number_folders(cfg)
+
+
+def _refuse_missing(path: Path) -> None:
+    """Raise FileNotFoundError with the config that is most like a path, if there is none."""
+    if path.is_file():
+        return
+    folder = path.parent if path.parent.is_dir() and path.parent != Path() else Path('configs')
+    names = {str(found): found.stem for found in sorted({*folder.glob('*.py'), *Path('configs').rglob('*.py')})}
+    like = nearest(path.stem, list(names.values()))
+    meant = next((found for found, name in names.items() if name == like), None)
+    hint = f'did you mean {meant}?' if meant else 'configs are in configs/, paths start from the working directory'
+    raise FileNotFoundError(f'no config file {path}; {hint}')
 
 
 def load_config(
@@ -71,7 +91,7 @@ def load_config(
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     _refuse_sync_bn(cfg, fit_width(cfg, width))
-    return cfg
+    return check_coco(cfg)
 
 
 def _add_preprocessor(cfg: Config) -> None:

@@ -1,8 +1,19 @@
 """Data sets and loading of images; :mod:`us3l_mm.datasets.custom_voc` needs mmdet, so only the registry imports it."""
 
+from .class_folders import ClassFolders, refuse_unknown
 from .digits import Digits
 from .image_bytes import IMAGE_EXTENSIONS
 from .in_memory import InMemory, take_batch
 from .load_image import BadImageError, LoadImageFromFile, read_image
 
-__all__ = ['IMAGE_EXTENSIONS', 'BadImageError', 'Digits', 'InMemory', 'LoadImageFromFile', 'read_image', 'take_batch']
+__all__ = [
+    'IMAGE_EXTENSIONS',
+    'BadImageError',
+    'ClassFolders',
+    'Digits',
+    'InMemory',
+    'LoadImageFromFile',
+    'read_image',
+    'refuse_unknown',
+    'take_batch',
+]

@@ -117,7 +117,7 @@ def stock_config(plain: PlainModel, framework: str | None = None) -> Config:
     tests = [key for key in cfg if key.startswith('test_')]
     if names_scope([cfg[key] for key in tests], 'us3l_mm'):  # for example our data set; the model needs none of it
         for key in tests:
-            del cfg[key]
+            cfg.pop(key)
     for part in find_dicts(cfg.get('test_dataloader')):
         if part.get('_scope_') == 'us3l_mm':  # our loading of images; without it, the name is that of the stock one
             del part['_scope_']

@@ -1,4 +1,4 @@
-"""Two views of ImageNet at 224 pixels: crop, flip, colour jitter, grey, blur. Labels are not read."""
+"""Two views of ImageNet at 224 pixels: crop, flip, colour jitter, grey, blur. All images in train/, without labels."""
 
 _base_ = './imagenet_pixels.py'
 
@@ -23,7 +23,8 @@ train_dataloader = dict(
     dataset=dict(
         type='ImageNet',
         data_root='data/imagenet',
-        split='train',
+        data_prefix='train',
+        with_label=False,
         pipeline=[
             dict(type='LoadImageFromFile', _scope_='us3l_mm'),
             dict(type='MultiView', num_views=2, transforms=[view]),
