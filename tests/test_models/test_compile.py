@@ -90,7 +90,7 @@ def test_any_width_cannot_be_compiled():
 
 @pytest.mark.parametrize('wrong', [True, False, 'default'])
 def test_arguments_that_are_none_are_refused(wrong):
-    with pytest.raises(ValueError, match='compile takes arguments of torch.compile'):
+    with pytest.raises(TypeError, match=f'compile must be a dict, got {wrong!r}'):
         make_model(compile=wrong, sampler=dict(width_step=0.05))
 
 

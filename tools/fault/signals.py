@@ -60,7 +60,6 @@ class Case:
 SAMPLE = (
     Case('SIGTERM', GROUP, 'iteration', 2),
     Case('SIGINT', PROCESS, 'validation', 0),
-    Case('SIGINT twice', GROUP, 'waiting for data', 2),
     Case('SIGUSR1, then killed', PROCESS, 'iteration', 0),
     Case('SIGTERM', ONE, 'iteration', 2),
 )
