@@ -3,11 +3,13 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader
 
+GRACE = 30  # seconds, as long as Slurm waits before SIGKILL
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
 
 
@@ -32,9 +34,14 @@ class QuietWorker:
 
 
 def _end_for(parent: int) -> None:
-    """End this process when its parent sends SIGTERM, as multiprocessing does at the end of the training."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
+    """End this process when its parent sends SIGTERM, as multiprocessing does at the end of the training.
+
+    Two signals that come at once are delivered as one. So after a SIGTERM of others, which stops the training anyhow,
+    the process ends some time later by itself.
+    """
+    got, last = signal.sigwaitinfo({signal.SIGTERM}), time.monotonic() + GRACE
+    while got is not None and got.si_pid != parent:
+        got = signal.sigtimedwait({signal.SIGTERM}, max(0, last - time.monotonic()))
     os._exit(0)  # torch takes another code for a fault of the worker
 
 
