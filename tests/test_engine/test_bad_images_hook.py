@@ -11,7 +11,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from PIL import Image
 
-from us3l_mm.engine import bad_images_hook
+from us3l_mm.engine import ResumableRunner, bad_images_hook
 
 STEP = dict(type='LoadImageFromFile', _scope_='us3l_mm')
 SKIP = dict(STEP, on_bad_image='skip')
@@ -42,16 +42,16 @@ def train(tmp_path):
             (tmp_path / name / f'bad{i}.png').write_bytes(b'')
         return dict(type='CustomDataset', data_root=str(tmp_path / name), with_label=False)
 
-    def loader(dataset):
+    def loader(dataset, num_workers=0):
         return dict(
             batch_size=2,
-            num_workers=0,
+            num_workers=num_workers,
             dataset=dataset,
             sampler=dict(type='DefaultSampler', shuffle=True),
             collate_fn=dict(type='default_collate'),
         )
 
-    def run(folders=((4, 2),), val_step=None, job='train'):
+    def run(folders=((4, 2),), val_step=None, job='train', kind=Runner, num_workers=0):
         pack = dict(type='PackInputs')
         parts = [dict(folder(f'train{i}', *counts), pipeline=[SKIP, pack]) for i, counts in enumerate(folders)]
         options = {}
@@ -60,13 +60,13 @@ def train(tmp_path):
             evaluator = dict(type='DumpResults', out_file_path=str(tmp_path / 'results.pkl'))
             options = dict(val_dataloader=part, val_cfg={}, val_evaluator=evaluator)
             options.update(test_dataloader=part, test_cfg={}, test_evaluator=evaluator)
-        runner = Runner(
+        runner = kind(
             Mean(),
             str(tmp_path / 'work'),
-            loader(dict(type='ConcatDataset', datasets=parts)),
+            loader(dict(type='ConcatDataset', datasets=parts), num_workers),
             train_cfg=dict(by_epoch=True, max_epochs=2),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
-            custom_hooks=[dict(type='us3l_mm.BadImagesHook')],
+            custom_hooks=[dict(type='us3l_mm.BadImagesHook')] if kind is Runner else None,  # ours has it anyway
             default_scope='mmpretrain',
             **options,
         )
@@ -77,8 +77,9 @@ def train(tmp_path):
     assert set(Path(tempfile.gettempdir()).glob('us3l_mm_bad_images_*')) == lists  # none is left behind
 
 
-def test_bad_images_of_all_parts_are_listed(train, tmp_path):
-    runner = train(folders=((4, 2), (3, 1)))
+@pytest.mark.parametrize('kind, num_workers', [(Runner, 0), (ResumableRunner, 2)])
+def test_bad_images_of_all_parts_are_listed(train, tmp_path, kind, num_workers):
+    runner = train(folders=((4, 2), (3, 1)), kind=kind, num_workers=num_workers)
     lines = (tmp_path / 'work/bad_images.txt').read_text().splitlines()
     names = {f'train0{os.sep}bad0.png', f'train0{os.sep}bad1.png', f'train1{os.sep}bad0.png'}
     assert len(lines) == 3 and all(any(name in line and 'empty' in line for line in lines) for name in names)
