@@ -1,13 +1,16 @@
 """Data-loading workers outlive the signals that a training answers, and end with it."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 import torch.utils.data._utils.worker as torch_worker
 from torch.utils.data import DataLoader, Dataset
 
+from us3l_mm.engine import quiet_worker
 from us3l_mm.engine.quiet_worker import quieten
 
 pytestmark = pytest.mark.slow
@@ -69,6 +72,24 @@ def test_training_ends_its_workers_at_once():
     for worker in workers:
         worker.join(20)
     assert [worker.exitcode for worker in workers] == [0, 0]
+
+
+def end_with_a_signal_pending():
+    global kept  # to the end, or torch ends the workers another way
+    kept = iter(make_loader(persistent_workers=True))
+    for worker in kept._workers:
+        send(worker.pid, signal.SIGTERM)  # ours, which follows, is lost
+
+
+def test_training_ends_workers_that_are_slow_to_take_a_signal(monkeypatch):
+    take = quiet_worker._end_for
+    monkeypatch.setattr(quiet_worker, '_end_for', lambda parent: (time.sleep(2), take(parent)))
+    training = multiprocessing.get_context('fork').Process(target=end_with_a_signal_pending)
+    training.start()
+    training.join(60)
+    ended = not training.is_alive()
+    training.kill()
+    assert ended and training.exitcode == 0
 
 
 def test_signals_of_the_training_are_as_before():

@@ -1,15 +1,15 @@
 """Keep the signals that end a training from its data-loading workers."""
 
+import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
+from multiprocessing.util import Finalize
 from typing import Any
 
 from torch.utils.data import DataLoader
 
-GRACE = 30  # seconds, as long as Slurm waits before SIGKILL
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
 
 
@@ -34,14 +34,9 @@ class QuietWorker:
 
 
 def _end_for(parent: int) -> None:
-    """End this process when its parent sends SIGTERM, as multiprocessing does at the end of the training.
-
-    Two signals that come at once are delivered as one. So after a SIGTERM of others, which stops the training anyhow,
-    the process ends some time later by itself.
-    """
-    got, last = signal.sigwaitinfo({signal.SIGTERM}), time.monotonic() + GRACE
-    while got is not None and got.si_pid != parent:
-        got = signal.sigtimedwait({signal.SIGTERM}, max(0, last - time.monotonic()))
+    """End this process when its parent sends SIGTERM, as multiprocessing does at the end of the training."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
     os._exit(0)  # torch takes another code for a fault of the worker
 
 
@@ -57,7 +52,19 @@ class QuietDataLoader(DataLoader):
 
 
 def quieten(loader: DataLoader) -> None:
-    """Have the workers of a data loader outlive signals."""
+    """Have the workers of a data loader outlive signals, and end with this process."""
     if type(loader) is DataLoader:
         loader.__class__ = QuietDataLoader
     loader.worker_init_fn = QuietWorker(loader.worker_init_fn)
+    Finalize(None, _end_workers, exitpriority=0)
+
+
+def _end_workers() -> None:
+    """End the workers before multiprocessing does, which sends SIGTERM once and waits.
+
+    A worker that has not taken the SIGTERM of another process yet never gets to know of ours: one alone is kept.
+    """
+    while workers := [child for child in multiprocessing.active_children() if child.daemon]:
+        for worker in workers:
+            worker.terminate()
+        workers[0].join(0.1)
