@@ -63,7 +63,7 @@ def main() -> None:
 
     cfg = read_config(args.config, args.cfg_options)
     require_data(cfg, ['train_dataloader'])
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     logger = MMLogger.get_instance('us3l_mm', log_level='INFO')
     set_random_seed(0)
     model = MODELS.build(cfg.model).to(args.device)

@@ -16,11 +16,13 @@ import sys
 import time
 from pathlib import Path
 
+from mmcv.transforms import Resize
 from mmengine.config import Config, DictAction
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from mmengine.utils import get_git_hash
 
 from us3l_mm.deploy.costs import detector_costs
+from us3l_mm.registry import find_class
 from us3l_mm.slim import parse_width, width_label
 from us3l_mm.utils.arguments import count_from
 from us3l_mm.utils.files import write_text
@@ -63,8 +65,9 @@ def width_config(args: argparse.Namespace, width: float | dict[str, float]) -> C
     if 'auto_scale_lr' in cfg:
         cfg.auto_scale_lr.enable = True  # the recipe's rate is for its number of GPUs
     cfg.det_widths = dict(gpus=args.gpus)  # a setting: another number of GPUs starts anew
-    weights = cfg.model.backbone.get('init_cfg') or dict(type='Pretrained', prefix='backbone.')
-    cfg.model.backbone.init_cfg = {**weights, 'checkpoint': osp.abspath(args.checkpoint)}
+    if not cfg.model.backbone.get('init_cfg'):
+        cfg.model.backbone.init_cfg = dict(type='Pretrained', prefix='backbone.')
+    cfg.model.backbone.init_cfg.checkpoint = osp.abspath(args.checkpoint)
     shared = (cfg.model.get('roi_head') or {}).get('shared_head')
     if shared is not None:
         shared.init_cfg = cfg.model.backbone.init_cfg
@@ -82,7 +85,10 @@ def check_weights(cfg: Config) -> None:
 def costs(cfg: Config) -> dict[str, float]:
     """Count parameters and MACs of a detector for one image of its test size."""
     detector = MODELS.build({**cfg.model, 'init_cfg': None})
-    scale = next(step['scale'] for step in cfg.test_dataloader.dataset.pipeline if step['type'] == 'Resize')
+    scope, pipeline = cfg.get('default_scope'), cfg.test_dataloader.dataset.pipeline
+    kinds = [find_class(step.type, step.get('_scope_', scope), TRANSFORMS) or object for step in pipeline]
+    resizes = [step for step, kind in zip(pipeline, kinds) if issubclass(kind, Resize)]
+    scale = resizes[0].scale
     return detector_costs(detector, (min(scale), max(scale)))
 
 
@@ -165,7 +171,7 @@ def main() -> None:
     if not args.print_only:
         runs = {folder: dict(detector=width_config(args, width)) for folder, width in folders.items()}
         for folder, configs in runs.items():
-            init_default_scope(configs['detector'].get('default_scope', 'mmdet'))
+            init_default_scope(configs['detector'].get('default_scope') or 'mmdet')
             if not (folder / 'train' / 'last_checkpoint').exists():
                 check_weights(configs['detector'])
         try:

@@ -14,10 +14,14 @@ from mmengine.runner import Runner
 
 from us3l_mm.slim import parse_width
 
-# By default_scope: the visualizer, its hook with options, and the option for the folder.
+# For detectors and classifiers: the visualizer, its hook with options, and the option for the folder.
 DRAWING = {
-    'mmdet': ('DetLocalVisualizer', dict(type='DetVisualizationHook', draw=True), 'test_out_dir'),
-    'mmpretrain': ('UniversalVisualizer', dict(type='VisualizationHook', enable=True, interval=1), 'out_dir'),
+    True: ('mmdet.DetLocalVisualizer', dict(type='mmdet.DetVisualizationHook', draw=True), 'test_out_dir'),
+    False: (
+        'mmpretrain.UniversalVisualizer',
+        dict(type='mmpretrain.VisualizationHook', enable=True, interval=1),
+        'out_dir',
+    ),
 }
 
 
@@ -40,21 +44,23 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', type=pickle_file, help='write all predictions to this *.pkl file')
     parser.add_argument('--show-dir', help='draw the predictions into images in this folder')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='test each image as it is and mirrored, or as tta_model and tta_pipeline of the config say',
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.widths and (args.width is not None or args.out or args.show_dir):
-        parser.error('--widths cannot be combined with --width, --out or --show-dir')
+    if args.widths and (args.width is not None or args.out or args.show_dir or args.tta):
+        parser.error('--widths cannot be combined with --width, --out, --show-dir or --tta')
     return args
 
 
-def draw_predictions(cfg: Config, folder: str) -> None:
+def draw_predictions(cfg: Config, detector: bool, folder: str) -> None:
     """Change a config so that a test draws its predictions into images in ``folder``."""
-    scope = cfg.get('default_scope')
-    if scope not in DRAWING:
-        raise SystemExit(f'--show-dir needs default_scope {" or ".join(DRAWING)} in the config, got {scope}')
-    visualizer, hook, key = DRAWING[scope]
+    visualizer, hook, key = DRAWING[detector]
     cfg.visualizer = dict(type=visualizer, vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
     # An absolute path, because mmdet's hook joins a relative one to the work dir once per batch.
     hooks = cfg.setdefault('default_hooks', {})
@@ -63,7 +69,7 @@ def draw_predictions(cfg: Config, folder: str) -> None:
 
 def main() -> None:
     args = parse_args()
-    from us3l_mm.config import load_config, require_data  # here: --help need not wait for it
+    from us3l_mm.config import is_detector, load_config, require_data, set_tta  # here: --help need not wait for it
     from us3l_mm.engine import BadImagesHook
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, args.width)
@@ -75,14 +81,17 @@ def main() -> None:
     for part in (cfg.model.backbone, (cfg.model.get('roi_head') or {}).get('shared_head')):
         if part is not None:
             part.init_cfg = None  # the checkpoint has it all
+    detector = is_detector(cfg)
     if args.show_dir is not None:
-        draw_predictions(cfg, args.show_dir)
+        draw_predictions(cfg, detector, args.show_dir)
+    if args.tta:
+        set_tta(cfg)
     runner = Runner.from_cfg(cfg)
     runner.register_hook(BadImagesHook())  # a test must not skip images
     # Strict, because a checkpoint that lacks parts of the model would still give numbers.
     runner.load_checkpoint = functools.partial(runner.load_checkpoint, strict=True)
     if args.out is not None:
-        kind = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
+        kind = 'mmdet.DumpDetResults' if detector else 'DumpResults'
         runner.test_evaluator.metrics.append(runner.build_evaluator(dict(type=kind, out_file_path=args.out)).metrics[0])
     if not args.widths:
         runner.test()

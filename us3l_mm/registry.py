@@ -1,6 +1,7 @@
 """Registries of the scope ``us3l_mm``, whose types any OpenMMLab config can name as ``us3l_mm.X``."""
 
 from importlib import import_module
+from typing import Any
 
 import mmengine.registry as mmengine_registry
 from mmengine.registry import Registry
@@ -60,3 +61,21 @@ OPTIM_WRAPPERS = ScopedRegistry('OPTIM_WRAPPERS', ['us3l_mm.engine'])
 RUNNERS = ScopedRegistry('RUNNERS', ['us3l_mm.engine'])
 TASK_UTILS = ScopedRegistry('TASK_UTILS', ['us3l_mm.models'])
 TRANSFORMS = ScopedRegistry('TRANSFORMS', ['us3l_mm.datasets'])
+
+
+def find_class(kind: Any, scope: str | None, registry: Registry = MODELS) -> type | None:
+    """Look up the class that the ``type`` of a config names, in whatever spelling.
+
+    Args:
+        kind (str | type, optional): The ``type``: a name with or without scope, the path of a class such as
+            ``'mmdet.models.ResNet'``, or the class itself.
+        scope (str, optional): ``default_scope`` of the config. None: that of the process, if there is one.
+        registry (Registry): Ours for such types, or mmengine's. Defaults to :data:`MODELS`.
+
+    Returns:
+        type | None: None if there is no type, no registry knows it, or it is a function.
+    """
+    if isinstance(kind, str):
+        with registry.switch_scope_and_registry(scope) as scoped:
+            kind = scoped.get(kind)
+    return kind if isinstance(kind, type) else None

@@ -16,6 +16,7 @@ _base_ = [
 ]
 
 default_scope = 'mmdet'
+model = dict(data_preprocessor=_base_.digit_pixels)  # in the model itself, for mmdet's inferencer too
 max_epochs = 10
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -30,4 +31,5 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(base_batch_size=4)
-default_hooks = dict(logger=dict(interval=60))
+default_hooks = dict(logger=dict(interval=60), visualization=dict(type='DetVisualizationHook'))
+visualizer = dict(type='DetLocalVisualizer', name='visualizer')

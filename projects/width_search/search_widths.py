@@ -101,7 +101,7 @@ def load_images(args: argparse.Namespace) -> tuple[nn.Module, list[Tensor], Tens
     from us3l_mm.config import read_config  # here: --help need not wait for it
 
     cfg = read_config(args.config, args.cfg_options)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     logger = MMLogger.get_instance('us3l_mm', log_level='ERROR')  # every network is counted
     set_random_seed(0)
     model = MODELS.build(cfg.model).to(args.device).eval()

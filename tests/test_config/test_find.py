@@ -37,9 +37,15 @@ def test_a_type_of_a_scope_is_found_by_name_and_as_a_class(kind, config):
     assert names_scope(node, 'us3l_mm') and names_scope(node, 'mmdet') and not names_scope(node, 'mmpretrain')
 
 
+def test_a_scope_beside_a_type_counts():
+    node = dict(pipeline=[dict(type='LoadImageFromFile', _scope_='us3l_mm')])
+    assert names_scope(node, 'us3l_mm') and not names_scope(node, 'mmdet')
+
+
 @pytest.mark.parametrize(
     'node',
     [
+        dict(_scope_='us3l_mm'),  # of no type
         dict(type='ResNet', prefix='us3l_mm.'),  # text, but no type
         dict(type='us3l_mm'),  # a name of no scope
         dict(type='us3l_mmx.ResNet'),

@@ -71,6 +71,24 @@ def test_number_means_the_last_output():
     assert (cfg.model.neck.in_channels, cfg.model.head.in_channels) == (32, 7)
 
 
+@pytest.mark.parametrize('width', [None, 0.5])
+def test_neck_that_reads_the_deepest_features_first_gets_them_in_that_order(width):
+    """YOLOv3's."""
+    assert set_width(detector(in_channels=FULL[::-1]), width).model.neck.in_channels == (
+        FULL[::-1] if width is None else [64, 32, 16, 8]
+    )
+
+
+def test_panoptic_head_reads_the_backbone():
+    cfg = detector()
+    cfg.model.panoptic_head = dict(type='MaskFormerHead', in_channels=FULL)
+    del cfg.model['neck']
+    assert set_width(cfg, 0.5).model.panoptic_head.in_channels == [8, 16, 32, 64]
+    cfg.model.panoptic_head.in_channels = FULL
+    with pytest.raises(ValueError, match=r'model.panoptic_head.in_channels=\[16, 32, 64, 128\] does not match'):
+        set_width(Config(dict(model=cfg.model)))
+
+
 @pytest.mark.parametrize('width', [None, 0.3])
 def test_checking_changes_nothing(width):
     channels = FULL if width is None else [8, 16, 24, 40]

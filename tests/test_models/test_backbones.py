@@ -527,12 +527,6 @@ def test_layers_of_ones_own_choice_are_kept():
     assert net.bn1.eps == 1e-3 and not net.bn1.weight.requires_grad
 
 
-@pytest.mark.parametrize('width', [None, 1.0, 0.5])
-def test_batch_norm_that_cannot_be_sliced_is_refused(width):
-    with pytest.raises(ValueError, match=r"norm_cfg must be .* got .*SyncBN.*sync=True.*sync_bn = 'torch'"):
-        SlimmableResNet(depth=18, width=width, norm_cfg=dict(type='SyncBN'))
-
-
 def test_dense_net_loads_the_checkpoint_that_a_net_built_at_its_width_loads():
     full = SlimmableResNet(18, **SMALL)
     calibrate_bn(full, [0.5], [torch.randn(2, 3, 32, 32)])

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmcv.transforms import Compose
+from mmcv.transforms import Compose, RandomFlip
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmpretrain.datasets.transforms import ColorJitter, RandomResizedCrop
@@ -55,6 +55,20 @@ def distance(first, second, slack=0.0):
 
     gaps = [(below(a, a) - below(b, a + slack)).max() for a, b in ((first, second), (second, first))]
     return max(gaps) / (1.95 * math.sqrt(1 / len(first) + 1 / len(second)))
+
+
+def test_types_may_be_spelt_as_anywhere(photos):
+    images = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 255
+    flip, crop = dict(prob=0.5), dict(scale=16)
+    expected, *others = (
+        augment(images.clone(), torch.Generator().manual_seed(0), [dict(type=a, **flip), dict(type=b, **crop)])
+        for a, b in (
+            ('RandomFlip', 'RandomResizedCrop'),
+            ('mmcv.transforms.RandomFlip', 'mmpretrain.RandomResizedCrop'),
+            (RandomFlip, RandomResizedCrop),
+        )
+    )
+    assert all(torch.equal(other, expected) for other in others)
 
 
 @pytest.mark.parametrize(

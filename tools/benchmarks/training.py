@@ -26,7 +26,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 def build_model(args: argparse.Namespace, **changes) -> US3L:
     """Build the model of the config with some entries changed, in training mode and with the same weights each time."""
     cfg = read_config(args.config, args.cfg_options)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     torch.manual_seed(0)
     preprocessor = dict(type='mmengine.BaseDataPreprocessor')  # views are given normalised
     return MODELS.build({**cfg.model, 'data_preprocessor': preprocessor, **changes}).to(args.device).train()

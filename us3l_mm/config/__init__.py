@@ -1,10 +1,13 @@
 """Read configs with the options of a command line, and look things up in them."""
 
-from .find import constructor_parameters, find_class, find_datasets, find_dicts, names_scope
+from us3l_mm.registry import find_class
+
+from .find import constructor_parameters, find_datasets, find_dicts, is_detector, names_scope
 from .load import load_config, read_config
 from .require_data import require_data
 from .set_data import move_data, set_classes
 from .set_labels import check_coco, number_folders
+from .set_tta import set_tta
 from .set_width import fit_width, set_width
 
 __all__ = [
@@ -14,6 +17,7 @@ __all__ = [
     'find_datasets',
     'find_dicts',
     'fit_width',
+    'is_detector',
     'load_config',
     'move_data',
     'names_scope',
@@ -21,5 +25,6 @@ __all__ = [
     'read_config',
     'require_data',
     'set_classes',
+    'set_tta',
     'set_width',
 ]

@@ -1,13 +1,13 @@
 """Look-ups in a config: its dicts, and the classes that they name."""
 
 import inspect
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import Registry
 
-from us3l_mm.registry import DATASETS, MODELS
+from us3l_mm.registry import DATASETS, find_class
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -48,21 +48,11 @@ def build_lazily(part: ConfigDict, scope: str | None) -> Any:
         return registry.build({**part, 'pipeline': [], 'lazy_init': True})
 
 
-def find_class(kind: str | type | None, scope: str | None, registry: Registry = MODELS) -> type | None:
-    """Look up the class that a ``type`` names.
-
-    Args:
-        kind (str | type, optional): The ``type``: a name with or without scope, or the class itself.
-        scope (str, optional): ``default_scope`` of the config.
-        registry (Registry): Where to look. Defaults to that of models.
-
-    Returns:
-        type | None: None if there is no type, no registry knows it, or it is a function.
-    """
-    if isinstance(kind, str):
-        with registry.switch_scope_and_registry(scope) as scoped:
-            kind = scoped.get(kind)
-    return kind if isinstance(kind, type) else None
+def is_detector(cfg: Config) -> bool:
+    """Whether the model of a config is one of mmdet's."""
+    kind = find_class((cfg.get('model') or {}).get('type'), cfg.get('default_scope'))
+    mmdet = sys.modules.get('mmdet.models')  # imported when find_class found a detector
+    return kind is not None and mmdet is not None and issubclass(kind, mmdet.BaseDetector)
 
 
 def names_scope(node: Any, scope: str) -> bool:
@@ -71,11 +61,14 @@ def names_scope(node: Any, scope: str) -> bool:
     Args:
         node (Any): Part of a config.
         scope (str): Scope such as ``'us3l_mm'``. A type belongs to it if it is named
-            ``'us3l_mm.X'``, or is a class or function that is defined in that package.
+            ``'us3l_mm.X'``, has ``_scope_='us3l_mm'`` beside it, or is a class or function that is defined in that
+            package.
     """
-    kinds = (part.get('type') for part in find_dicts(node))
+    parts = list(find_dicts(node))
+    kinds = (part.get('type') for part in parts)
     names = (kind if isinstance(kind, str) else f'{getattr(kind, "__module__", "")}.' for kind in kinds)
-    return any('.' in name and name.split('.')[0] == scope for name in names)
+    named = any('.' in name and name.split('.')[0] == scope for name in names)
+    return named or any('type' in part and part.get('_scope_') == scope for part in parts)
 
 
 def constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:

@@ -1,16 +1,18 @@
 """Read a config with the options of a command line."""
 
+import copy
 import os.path as osp
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from torch import nn
 
+from us3l_mm.registry import find_class
 from us3l_mm.slim import SlimmableBatchNorm2d, SwitchableBatchNorm2d, Width
 from us3l_mm.utils.nearest import nearest
 
 from .check_keys import refuse_misspelt
-from .find import find_class, find_dicts
+from .find import find_dicts
 from .set_data import apply_own_root, move_data, set_classes
 from .set_labels import check_coco, follow_data, number_folders
 from .set_width import fit_width
@@ -103,9 +105,12 @@ def _add_preprocessor(cfg: Config) -> None:
     pixels, model = cfg.get('data_preprocessor'), cfg.get('model')
     if pixels is None or model is None:
         return
-    own = model.get('data_preprocessor') or {}
-    if not own or pixels.get('type') in (None, own.get('type')):
-        model.data_preprocessor = {**pixels, **own}
+    own = model.get('data_preprocessor') or ConfigDict()
+    kinds = [find_class(part.get('type'), cfg.get('default_scope')) or part.get('type') for part in (pixels, own)]
+    if not own or kinds[0] in (None, kinds[1]):
+        merged = copy.deepcopy(pixels)
+        merged.update(own)  # unlike {**own}, it leaves classes of pure-Python configs such that they can be dumped
+        model.data_preprocessor = merged
 
 
 def _refuse_sync_bn(cfg: Config, backbone: nn.Module | None) -> None:

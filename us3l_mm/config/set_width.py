@@ -8,10 +8,10 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from us3l_mm.models import SlimmableBackboneMixin, SlimmableResLayer
-from us3l_mm.registry import MODELS
+from us3l_mm.registry import MODELS, find_class
 from us3l_mm.slim import Width, check_width, width_label
 
-from .find import find_class
+_HEADS = ('head', 'rpn_head', 'bbox_head', 'mask_head', 'panoptic_head')
 
 
 def _build(part: ConfigDict, scope: str | None, **changes) -> nn.Module:
@@ -39,23 +39,28 @@ def _followers(model: ConfigDict, channels: list[int], scope: str | None) -> lis
         list[tuple]: For each entry the name of the part, the part, the key and the value that it must have.
 
     Raises:
-        ValueError: If the shared head is not ours.
+        ValueError: If there is a width, and the shared head is not ours.
     """
 
     def reads(name: str, part: ConfigDict, channels: list[int]) -> tuple[str, ConfigDict, str, Any]:
-        several = isinstance(part.in_channels, (list, tuple))
-        return name, part, 'in_channels', channels if several else channels[-1]
+        given = part.in_channels
+        if not isinstance(given, (list, tuple)):
+            return name, part, 'in_channels', channels[-1]
+        deepest_first = given[0] > given[-1] and channels[0] < channels[-1]  # as YOLOv3's neck reads
+        return name, part, 'in_channels', channels[::-1] if deepest_first else channels
 
     for name, neck in _parts('neck', model.get('neck')):
         if 'in_channels' in neck:
             return [reads(name, neck, channels)]  # the heads read the neck, whose channels don't change
-    heads = [part for key in ('head', 'rpn_head', 'bbox_head', 'mask_head') for part in _parts(key, model.get(key))]
+    heads = [part for key in _HEADS for part in _parts(key, model.get(key))]
     found = [reads(name, head, channels) for name, head in heads if 'in_channels' in head]
     roi_head, last = model.get('roi_head') or {}, channels[-1]
     for key in ('bbox_roi_extractor', 'mask_roi_extractor'):
         found += [(name, part, 'out_channels', last) for name, part in _parts(f'roi_head.{key}', roi_head.get(key))]
     for name, shared in _parts('roi_head.shared_head', roi_head.get('shared_head')):
         if not issubclass(find_class(shared.get('type'), scope) or object, SlimmableResLayer):
+            if model.backbone.get('width') is None:
+                return found  # a stock head reads the full net
             raise ValueError(f"model.{name}.type={shared.type!r} has no width: use 'us3l_mm.SlimmableResLayer'")
         found.append((name, shared, 'width', model.backbone.width))
         last = _build(shared, scope, width=model.backbone.width).out_channels
@@ -69,10 +74,10 @@ def set_width(cfg: Config, width: Width | None = None) -> Config:
     """Set the width of the backbone, and the channels of the parts that read it.
 
     The width goes to ``model.backbone.width``. The ``out_channels`` of the backbone at that width go to the first neck
-    with ``in_channels``: all of them if it takes a list, the last one if it takes a number. Without such a neck they go
-    to the heads:
+    with ``in_channels``: all of them if it takes a list, in the order of that list, the last one if it takes a number.
+    Without such a neck they go to the heads:
 
-    - ``in_channels`` of ``model.head``, ``rpn_head``, ``bbox_head`` and ``mask_head``;
+    - ``in_channels`` of ``model.head``, ``rpn_head``, ``bbox_head``, ``mask_head`` and ``panoptic_head``;
     - in ``model.roi_head``, ``out_channels`` of the extractors, the width of ``shared_head``, and ``in_channels`` of
       the heads that read it.
 

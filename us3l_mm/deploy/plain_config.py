@@ -26,7 +26,7 @@ def plain_config(source: Config, plain: nn.Module) -> Config:
     Returns:
         Config: ``default_scope`` and ``model``.
     """
-    scope = source.get('default_scope', 'mmpretrain')
+    scope = source.get('default_scope') or 'mmpretrain'
     taken, given = constructor_parameters(type(plain)), dict(source.model.to_dict())
     defaults = constructor_parameters(find_class(source.model.type, scope))
     for name in taken.keys() & defaults.keys() - given.keys():

@@ -1,7 +1,6 @@
 """Build the dense network of one width from a config and a checkpoint."""
 
 import os.path as osp
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from mmengine.runner import CheckpointLoader
 from mmpretrain.models import BaseClassifier
 from torch import Tensor, nn
 
-from us3l_mm.config import find_class, read_config, set_width
+from us3l_mm.config import find_class, is_detector, read_config, set_width
 from us3l_mm.models import SlimmableBackboneMixin, SlimmableLinearClsHead, dense_classifier
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import SwitchableBatchNorm2d, Width, check_width, parse_key, width_key, width_label
@@ -150,7 +149,7 @@ def _kind_of(cfg: Config) -> tuple[type, str]:
     Raises:
         ValueError: If the config has no model whose width can be set.
     """
-    scope, model = cfg.get('default_scope', 'mmpretrain'), cfg.get('model') or {}
+    scope, model = cfg.get('default_scope') or 'mmpretrain', cfg.get('model') or {}
     if not isinstance(model.get('backbone'), dict) or 'type' not in model:
         raise ValueError(f'{cfg.filename} has no model with a backbone; give the config of a training')
     kinds = [find_class(part.type, scope) for part in (model, model.backbone)]
@@ -165,8 +164,7 @@ def _kind_of(cfg: Config) -> tuple[type, str]:
             f'model.backbone.type={model.backbone.type!r} cannot be built at a fixed width. Name a backbone of us3l_mm '
             'with the same keys, for example --cfg-options model.backbone.type=us3l_mm.SlimmableResNet'
         )
-    mmdet = sys.modules.get('mmdet.models')  # imported when find_class found a detector
-    if mmdet is not None and issubclass(kind, mmdet.BaseDetector):
+    if is_detector(cfg):
         return kind, 'detector'
     classifies = hasattr(kind, 'dense') or (issubclass(kind, BaseClassifier) and model.get('head'))
     return kind, 'classifier' if classifies else 'backbone'
@@ -193,7 +191,7 @@ def _read_checkpoint(checkpoint: str) -> tuple[dict[str, Tensor], dict]:
 
 
 def _build(cfg: Config, part: ConfigDict) -> nn.Module:
-    with MODELS.switch_scope_and_registry(cfg.get('default_scope', 'mmpretrain')) as registry:
+    with MODELS.switch_scope_and_registry(cfg.get('default_scope') or 'mmpretrain') as registry:
         return registry.build(part)
 
 
@@ -216,7 +214,7 @@ def _from_several(source: Config, state: dict[str, Tensor] | None, width: Width)
 
 def _from_one(source: Config, part: str, state: dict[str, Tensor] | None, width: Width) -> tuple[Config, nn.Module]:
     """Config and dense network of a model that is built at its width; its backbone loads a slice of the checkpoint."""
-    cfg = Config(dict(default_scope=source.get('default_scope', 'mmpretrain'), model=source.model.to_dict()))
+    cfg = Config(dict(default_scope=source.get('default_scope') or 'mmpretrain', model=source.model.to_dict()))
     cfg.model.backbone.pop('init_cfg', None)  # the checkpoint has it all
     if part == 'backbone':
         known = source.model.get('data_preprocessor') or {}

@@ -114,13 +114,13 @@ def stock_config(plain: PlainModel, framework: str | None = None) -> Config:
     if names_scope(cfg.model, 'us3l_mm'):
         parts = [name for name, part in cfg.model.items() if names_scope(part, 'us3l_mm')] or [cfg.model.type]
         raise ValueError(f'a stock model cannot have types of us3l_mm, got {parts}; use --format dense')
+    for part in find_dicts(cfg.get('test_dataloader')):
+        if part.get('_scope_') == 'us3l_mm':  # our loading of images; without it, the name is that of the stock one
+            del part['_scope_']
     tests = [key for key in cfg if key.startswith('test_')]
     if names_scope([cfg[key] for key in tests], 'us3l_mm'):  # for example our data set; the model needs none of it
         for key in tests:
             cfg.pop(key)
-    for part in find_dicts(cfg.get('test_dataloader')):
-        if part.get('_scope_') == 'us3l_mm':  # our loading of images; without it, the name is that of the stock one
-            del part['_scope_']
     return cfg
 
 

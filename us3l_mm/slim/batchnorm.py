@@ -68,6 +68,9 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
     ``running_mean`` and ``running_var``, as stock checkpoints do; a width w adds ``running_mean_<w>`` and
     ``running_var_<w>``.
 
+    A layer that a backbone holds in evaluation mode while it trains (``norm_eval``, ``frozen_stages``) normalises by
+    stored statistics there too, and needs those of each width that is trained.
+
     Args:
         sync (bool): Whether training normalises by the joint batch of all processes. Calibration uses the batches
             of its own process only. Defaults to False.
@@ -76,6 +79,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
 
     Attributes:
         calibrated (set[str]): Keys of the widths whose statistics fit the current weights.
+        frozen (bool): Whether the backbone trains while this layer is in evaluation mode.
     """
 
     lowered = False
@@ -90,6 +94,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             raise ValueError('SlimmableBatchNorm2d needs track_running_stats=True (it stores statistics per width)')
         self.sync = check_flag('sync', sync)
         self.calibrated: set[str] = set()
+        self.frozen = False
         self.update_rate: float | None = None  # set while calibrate_bn runs
         self.measured: set[str] = set()  # keys of the widths that it has measured so far
 
@@ -121,10 +126,14 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         if key not in self.calibrated:
             have = ', '.join(sorted(width_label(parse_key(known)) for known in self.calibrated)) or 'none'
             label = width_label(parse_key(key))
-            raise UncalibratedError(
-                f'BatchNorm has no statistics for width {label} (calibrated: {have}). Measure them by '
-                f'`python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {label}`'
-            )
+            measure = f'easure them by `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {label}`'
+            fix = f'. M{measure}, or train a net of that one width (`width` of the backbone), which keeps its own'
+            if self.frozen:
+                fix = (
+                    ', by which norm_eval or frozen_stages of the backbone lets it train. Set norm_eval=False and '
+                    f'frozen_stages=-1, or m{measure}'
+                )
+            raise UncalibratedError(f'BatchNorm has no statistics for width {label} (calibrated: {have}){fix}')
         return self._buffers_of(key)
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.BatchNorm2d:
@@ -135,8 +144,19 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             mean, var = self.running_mean.new_zeros(in_channels), self.running_var.new_ones(in_channels)
         plain = nn.BatchNorm2d(in_channels, self.eps, self.momentum, self.affine, device='meta')
         own = {name: whole[:in_channels] for name, whole in self._parameters.items() if whole is not None}
-        own |= dict(running_mean=mean, running_var=var, num_batches_tracked=self.num_batches_tracked)
+        counted = self.num_batches_tracked
+        if not with_statistics and not self.frozen:  # a checkpoint would take them for meant
+            counted = torch.zeros_like(counted)
+        own |= dict(running_mean=mean, running_var=var, num_batches_tracked=counted)
         return take_tensors(plain, self, **own)
+
+    def keep_initial_statistics(self) -> None:
+        """Take the initial zeros and ones as the statistics of width 1.0, in checkpoints too, as a stock net does.
+
+        Right only for a new layer that trains in evaluation mode: no batch then changes what these values mean.
+        """
+        self.num_batches_tracked.fill_(1)  # by which a checkpoint tells them from statistics that are not measured
+        self.calibrated.add(_FULL)
 
     def forget(self, width: Width | None = None) -> None:
         """Drop the statistics of one width, or of all of them."""
@@ -176,7 +196,9 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             if given.keys() >= set(pair):  # one alone: torch reports the other as missing
                 self.calibrated.add(key)
         super()._load_from_state_dict(state_dict, prefix, *args)
-        # Real statistics are never exactly the initial zeros and ones; num_batches_tracked can't tell:
-        # older checkpoints lack it.
-        if own and not self.running_mean.is_meta and (self.running_mean.any() or (self.running_var != 1).any()):
-            self.calibrated.add(_FULL)
+        # Real statistics are never exactly the initial zeros and ones; num_batches_tracked can't tell, since older
+        # checkpoints lack it and training by batches does not count. It tells initial ones that are meant.
+        if own and not self.running_mean.is_meta:
+            batches = self.num_batches_tracked
+            if self.running_mean.any() or (self.running_var != 1).any() or not batches.is_meta and batches > 0:
+                self.calibrated.add(_FULL)

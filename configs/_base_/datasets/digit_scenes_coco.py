@@ -1,7 +1,7 @@
 """Scikit-learn's digits in photographs, 96 x 96 pixels, COCO format. Made by tools/dataset_converters/make_digit_scenes.py."""
 
 data_root = 'data/digit_scenes/'
-data_preprocessor = dict(mean=[80.0] * 3, std=[90.0] * 3, bgr_to_rgb=False)  # grey images, as the digits' own
+digit_pixels = dict(mean=[80.0] * 3, std=[90.0] * 3, bgr_to_rgb=False)  # grey images, as the digits' own; for the model
 metainfo = dict(classes=tuple('0123456789'))
 train_pipeline = [
     dict(type='LoadImageFromFile', _scope_='us3l_mm'),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from us3l_mm.slim import (
+    SlimmableBatchNorm2d,
     SlimmableLayer,
     UncalibratedError,
     Width,
@@ -23,6 +24,8 @@ from us3l_mm.slim import (
     width_label,
 )
 
+from .stock_arguments import slimmable_layer, translate_mmdet
+
 _STATISTICS = re.compile(r'.*\.running_(mean|var)_.+')  # of one width, see SlimmableBatchNorm2d
 _INITIAL = {'running_mean': 0, 'running_var': 1}
 
@@ -31,7 +34,8 @@ class SlimmableBackboneMixin(nn.Module):
     """Make a stock backbone slimmable, or dense at a fixed ``width``, and check the checkpoints that it loads.
 
     Put it before a stock backbone. One that takes ``conv_cfg`` and ``norm_cfg`` needs nothing else; others make
-    their layers slimmable in :meth:`_adapt_layers`. A checkpoint that does not fit raises however it is loaded, see
+    their layers slimmable in :meth:`_adapt_layers`. Arguments may stand as in a config of the stock backbone, see
+    :func:`slimmable_layer` and :func:`translate_mmdet`. A checkpoint that does not fit raises however it is loaded, see
     :meth:`_check_state_dict`.
 
     Args:
@@ -54,18 +58,13 @@ class SlimmableBackboneMixin(nn.Module):
 
     def __init__(self, *args, width: Width | None = None, require_statistics: bool = True, **kwargs) -> None:
         width = None if width is None else check_width(width)
-        norm_cfg = kwargs.get('norm_cfg')
+        kwargs = translate_mmdet(type(self), kwargs)
         for name, default in self.layer_defaults.items():
-            kwargs[name] = kwargs.get(name) or dict(default)
+            kwargs[name] = slimmable_layer(name, kwargs.get(name), default)
         super().__init__(*args, **kwargs)
         self._adapt_layers()
-        own = {part for layer in self.modules() if isinstance(layer, SlimmableLayer) for part in layer.modules()}
-        foreign = {type(m).__name__ for m in self.modules() if isinstance(m, _BatchNorm) and m not in own}
-        if foreign:
-            raise ValueError(
-                f"norm_cfg must be of type 'us3l_mm.SlimmableBatchNorm2d', got {norm_cfg}, which builds {foreign}; "
-                "to synchronise GPUs add sync=True or, at a fixed width, set sync_bn = 'torch' in the config"
-            )
+        self._refuse_plain_norms()
+        self._find_frozen()
         self.width = width
         self.require_statistics = check_flag('require_statistics', require_statistics)
         channels, outputs = trace_channels(self, 1.0 if width is None else width)
@@ -74,13 +73,33 @@ class SlimmableBackboneMixin(nn.Module):
         self._full_parameters = [name for name, _ in self.named_parameters()]
         if width is not None:
             self._full = (meta_copy(self), channels)  # slices checkpoints; the tuple keeps it out of the modules
+            synchronised = any(getattr(layer, 'sync', False) for layer in self.modules())
             narrow = to_dense(self, width, with_statistics=False, channels=channels)
+            if synchronised:
+                narrow = nn.SyncBatchNorm.convert_sync_batchnorm(narrow)
             for name, child in narrow.named_children():
                 setattr(self, name, child)
         self._register_load_state_dict_pre_hook(self._check_state_dict)
 
     def _adapt_layers(self) -> None:
         """Change the built stock backbone where its arguments do not suffice."""
+
+    def _refuse_plain_norms(self) -> None:
+        own = {part for layer in self.modules() if isinstance(layer, SlimmableLayer) for part in layer.modules()}
+        plain = {type(m).__name__ for m in self.modules() if isinstance(m, _BatchNorm) and m not in own}
+        if plain:
+            raise ValueError(
+                f'{type(self).__name__} has {plain} that norm_cfg does not reach; replace them in _adapt_layers'
+            )
+
+    def _find_frozen(self) -> None:
+        """Let batch norms that the stock net trains in evaluation mode start as its own do: by zeros and ones."""
+        modes = {module: module.training for module in self.modules()}
+        self.train()
+        for module, training in modes.items():
+            if isinstance(module, SlimmableBatchNorm2d) and module.frozen:
+                module.keep_initial_statistics()
+            module.training = training
 
     def channels_at(self, width: Width) -> tuple[int, ...]:
         """Channels of each output at a width."""
@@ -121,6 +140,9 @@ class SlimmableBackboneMixin(nn.Module):
     def train(self, mode: bool = True) -> 'SlimmableBackboneMixin':
         """Set the mode as the stock backbone does; return the net, which mmpretrain's ResNet does not."""
         super().train(mode)
+        for layer in self.modules():
+            if isinstance(layer, SlimmableBatchNorm2d):
+                layer.frozen = mode and not layer.training
         return self
 
     def _check_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) -> None:
@@ -191,7 +213,9 @@ class SlimmableBackboneMixin(nn.Module):
         state = {name: tensor for name, tensor in state.items() if not _STATISTICS.match(name)}
         for name, buffer in self.named_buffers():
             initial = _INITIAL.get(name.split('.')[-1])
-            if initial is None or (name in state and (state[name] != initial).any()):
+            counted = state.get(f'{name.rpartition(".")[0]}.num_batches_tracked')
+            meant = counted is not None and counted > 0  # see SlimmableBatchNorm2d.keep_initial_statistics
+            if initial is None or (name in state and ((state[name] != initial).any() or meant)):
                 continue
             if self.require_statistics:
                 raise self._no_statistics(width)

@@ -31,10 +31,16 @@ class SlimmableResNeXt(SlimmableBackboneMixin, ResNeXt):
 
     Args:
         depth (int): 50, 101 or 152.
-        **kwargs: As for :class:`mmpretrain.models.ResNeXt` and :class:`SlimmableBackboneMixin`.
+        **kwargs: As for :class:`mmpretrain.models.ResNeXt` and :class:`SlimmableBackboneMixin`; ``width_per_group`` may
+            have its name in mmdet, ``base_width``.
 
     Source: Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017.
     """
+
+    def __init__(self, depth: int, **kwargs) -> None:
+        if 'base_width' in kwargs:
+            kwargs['width_per_group'] = kwargs.pop('base_width')
+        super().__init__(depth=depth, **kwargs)
 
 
 @MODELS.register_module()

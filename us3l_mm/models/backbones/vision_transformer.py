@@ -5,6 +5,8 @@ Shapes: N images, L tokens, C channels.
 
 from typing import Any
 
+from mmcv.cnn.bricks.transformer import FFN
+from mmpretrain.models import VisionTransformer
 from mmpretrain.models.selfsup.mocov3 import MoCoV3ViT
 from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from us3l_mm.slim import SlimmableLinear, check_size
 from us3l_mm.slim.channels import active_channels
 
 from .base import SlimmableBackboneMixin
+
+_MOCOV3_SMALL = ('small', 'mocov3-s', 'mocov3-small')
 
 
 class SlimmableQKV(SlimmableLinear):
@@ -60,6 +64,12 @@ def _slimmable(linear: nn.Linear, kind: type[SlimmableLinear] = SlimmableLinear,
     return layer
 
 
+def _are_learnt(positions: Tensor) -> bool:
+    """Whether positions (1, L, C) are neither zeros nor sines and cosines, whose mean square is a half, resized too."""
+    mean_square = positions[:, 1:].float().square().mean()  # without the class token, which has no place
+    return bool(mean_square != 0 and (mean_square - 0.5).abs() > 0.05)
+
+
 @MODELS.register_module()
 class SlimmableVisionTransformer(SlimmableBackboneMixin, MoCoV3ViT):
     """mmpretrain's MoCo v3 Vision Transformer with slimmable blocks.
@@ -70,12 +80,16 @@ class SlimmableVisionTransformer(SlimmableBackboneMixin, MoCoV3ViT):
 
     Args:
         arch (str | dict): ``'tiny'`` (192 channels, 3 heads), ``'small'`` (384, 12) or ``'base'`` (768, 12),
-            each of 12 layers, or a dict with ``embed_dims``, ``num_layers``, ``num_heads`` and
+            each of 12 layers; a name of mmpretrain's, such as ``'b'``, ``'deit-small'`` (384, 6) or ``'mocov3-small'``
+            (the same as ``'small'``), but not ``'s'``; or a dict with ``embed_dims``, ``num_layers``, ``num_heads`` and
             ``feedforward_channels``.
         patch_size (int): Defaults to 16.
         width (float, optional): Fixed width; see :class:`SlimmableBackboneMixin`. Defaults to None.
         **kwargs: As for :class:`mmpretrain.models.selfsup.mocov3.MoCoV3ViT`, ``img_size``,
             ``stop_grad_conv1`` and ``out_type`` among them.
+
+    Raises:
+        ValueError: If ``arch`` is unknown or ambiguous.
 
     Source: Dosovitskiy et al., ICLR 2021; Chen et al., "An Empirical Study of Training Self-Supervised Vision
     Transformers", ICCV 2021 (heads of ``'small'``); Touvron et al., "DeiT", ICML 2021 (``'tiny'``).
@@ -84,16 +98,37 @@ class SlimmableVisionTransformer(SlimmableBackboneMixin, MoCoV3ViT):
     layers: Any  # mmpretrain's blocks
     layer_defaults: dict[str, dict] = {}
     arch_zoo = {
-        name: dict(embed_dims=channels, num_layers=12, num_heads=heads, feedforward_channels=4 * channels)
-        for name, channels, heads in (('tiny', 192, 3), ('small', 384, 12), ('base', 768, 12))
+        **{name: sizes for name, sizes in VisionTransformer.arch_zoo.items() if name not in ('s', 'small')},
+        'tiny': VisionTransformer.arch_zoo['deit-tiny'],
+        **dict.fromkeys(_MOCOV3_SMALL, dict(embed_dims=384, num_layers=12, num_heads=12, feedforward_channels=4 * 384)),
     }
 
     def __init__(self, arch: str | dict = 'small', patch_size: int = 16, **kwargs) -> None:
         check_size('patch_size', patch_size)
+        if isinstance(arch, str) and arch.lower() not in self.arch_zoo:
+            raise ValueError(
+                f"arch must be one of {sorted(self.arch_zoo)} or a dict, got {arch!r}; 's' is mmpretrain's of 8 "
+                "layers, or MoCo v3's of 12 heads ('mocov3-small'), or DeiT's of 6 ('deit-small')"
+            )
+        self._of_mocov3 = isinstance(arch, str) and arch.lower() in _MOCOV3_SMALL
         super().__init__(arch=arch, patch_size=patch_size, **kwargs)
+
+    def _prepare_pos_embed(self, state_dict: dict[str, Tensor], prefix: str, *args, **kwargs) -> None:
+        """Refuse DeiT's small net in MoCo v3's, whose shapes are the same; then resize positions as mmpretrain does."""
+        positions = state_dict.get(f'{prefix}pos_embed')
+        if self._of_mocov3 and positions is not None and _are_learnt(positions):
+            raise RuntimeError(
+                "the checkpoint has learnt positions, and MoCo v3's small net fixed ones: it is that of another net "
+                "with the same shapes, such as DeiT's small one, which has 6 heads and not 12. Set arch='deit-small', "
+                'or name embed_dims, num_layers, num_heads and feedforward_channels of the checkpoint in a dict'
+            )
+        super()._prepare_pos_embed(state_dict, prefix, *args, **kwargs)
 
     def _adapt_layers(self) -> None:
         for block in self.layers:
+            if not isinstance(block.ffn, FFN):
+                kind = type(block.ffn).__name__
+                raise ValueError(f"layer_cfgs gives {kind}, which has no slimmable form; use ffn_type='origin'")
             attention, ffn = block.attn, block.ffn.layers
             attention.__class__ = SlimmableAttention  # differs in its forward only
             attention.qkv = _slimmable(attention.qkv, SlimmableQKV, num_heads=attention.num_heads)

@@ -4,11 +4,16 @@ Each image has draws of its own. They are made on the CPU: they are the same for
 that an operation changes is known without waiting. Images are floats (N, 3, H, W) in [0, 1] and changed in place.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from mmengine.registry import TRANSFORMS as REGISTRY
 from torch import Generator, Tensor
+
+from us3l_mm.registry import find_class
 
 from . import image_ops
 
@@ -21,8 +26,18 @@ def augment(images: Tensor, generator: Generator, transforms: Sequence[dict]) ->
     """Apply a list of transforms, of the types in ``TRANSFORMS``, which :func:`check_transforms` has checked."""
     for transform in transforms:
         options = {key: value for key, value in transform.items() if key != 'type'}
-        images = TRANSFORMS[transform['type']](images, generator, **options)
+        images = TRANSFORMS[transform_name(transform['type'])](images, generator, **options)
     return images
+
+
+@functools.cache
+def transform_name(kind: str | type) -> Any:
+    """Name in :data:`TRANSFORMS` of a transform, in whatever spelling; what was given if it is none of these."""
+    if kind in TRANSFORMS:
+        return kind
+    found = find_class(kind, 'mmpretrain', REGISTRY)
+    names = (name for name in TRANSFORMS if found and find_class(name, 'mmpretrain', REGISTRY) is found)
+    return next(names, kind)
 
 
 def random_resized_crop(

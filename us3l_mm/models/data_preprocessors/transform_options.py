@@ -7,7 +7,7 @@ from typing import Any
 
 from us3l_mm.slim import check_choice, check_dict, check_flag, check_list, check_number, check_range, check_size
 
-from .random_ops import TRANSFORMS
+from .random_ops import TRANSFORMS, transform_name
 
 
 def check_transforms(transforms: Sequence[dict], name: str = 'transforms') -> None:
@@ -18,7 +18,9 @@ def check_transforms(transforms: Sequence[dict], name: str = 'transforms') -> No
         ValueError: If a transform or an option is unknown, missing or out of its range.
     """
     for transform in check_list(name, transforms, dict, least=0):
-        kind = check_choice(f'type in {name}', transform.get('type'), tuple(TRANSFORMS))
+        given = transform.get('type')
+        kind = transform_name(given) if isinstance(given, (str, type)) else given
+        kind = check_choice(f'type in {name}', kind, tuple(TRANSFORMS))
         options = {key: value for key, value in check_dict(kind, transform).items() if key != 'type'}
         try:
             inspect.signature(TRANSFORMS[kind]).bind(None, None, **options)

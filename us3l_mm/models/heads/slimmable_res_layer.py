@@ -2,6 +2,7 @@
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from us3l_mm.models.backbones import SlimmableResNet
 from us3l_mm.registry import MODELS
@@ -20,7 +21,14 @@ class SlimmableResLayer(BaseModule):
         depth (int): 50, 101 or 152; also 18 and 34, with heads to match.
         width (float): Width multiplier, in (0, 1].
         init_cfg (dict, optional): As for :class:`SlimmableResNet`; ``set_width`` copies that of the backbone.
+        norm_eval (bool): Whether batch norms of ``layer4`` train by their stored statistics. Defaults to False.
+        stage (int): 3, as the last stage is called in mmdet.
+        stride (int): 2.
+        dilation (int): 1.
         **kwargs: As for :class:`SlimmableResNet`.
+
+    Raises:
+        ValueError: If ``stage``, ``stride`` or ``dilation`` has another value.
 
     Attributes:
         out_channels (int): Channels of the output.
@@ -29,10 +37,24 @@ class SlimmableResLayer(BaseModule):
     ``Res5ROIHeadsExtraNorm``.
     """
 
-    def __init__(self, depth: int, width: float, init_cfg: dict | None = None, **kwargs) -> None:
+    def __init__(
+        self,
+        depth: int,
+        width: float,
+        init_cfg: dict | None = None,
+        norm_eval: bool = False,
+        stage: int = 3,
+        stride: int = 2,
+        dilation: int = 1,
+        **kwargs,
+    ) -> None:
         super().__init__()
         check_choice('depth', depth, tuple(SlimmableResNet.arch_settings))
         check_width(width)  # None would build a net of all widths
+        if (stage, stride, dilation) != (3, 2, 1):
+            got = f'stage={stage}, stride={stride}, dilation={dilation}'
+            raise ValueError(f'SlimmableResLayer is stage=3 with stride=2 and dilation=1, got {got}')
+        self.norm_eval = norm_eval
         self._resnet = dict(depth=depth, width=width, out_indices=(3,), init_cfg=init_cfg, **kwargs)
         net = SlimmableResNet(**self._resnet)
         self.layer4 = net.layer4
@@ -45,6 +67,14 @@ class SlimmableResLayer(BaseModule):
         net.init_weights()
         self.layer4.load_state_dict(net.layer4.state_dict())
         self._is_init = True
+
+    def train(self, mode: bool = True) -> 'SlimmableResLayer':
+        """Set the mode; with ``norm_eval`` the batch norms of ``layer4`` stay in evaluation mode."""
+        super().train(mode)
+        for layer in self.layer4.modules():
+            if mode and self.norm_eval and isinstance(layer, _BatchNorm):
+                layer.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features of regions (R, C, H, W) to (R, ``out_channels``, H / 2, W / 2)."""
