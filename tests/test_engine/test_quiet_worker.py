@@ -81,9 +81,11 @@ def end_with_a_signal_pending():
         send(worker.pid, signal.SIGTERM)  # ours, which follows, is lost
 
 
-def test_training_ends_workers_that_are_slow_to_take_a_signal(monkeypatch):
+@pytest.mark.parametrize('slow, grace', [(2, 60), (1000, 1)], ids=['waited for', 'killed'])
+def test_training_ends_workers_that_are_slow_to_take_a_signal(monkeypatch, slow, grace):
     take = quiet_worker._end_for
-    monkeypatch.setattr(quiet_worker, '_end_for', lambda parent: (time.sleep(2), take(parent)))
+    monkeypatch.setattr(quiet_worker, '_end_for', lambda parent: (time.sleep(slow), take(parent)))
+    monkeypatch.setattr(quiet_worker, 'GRACE', grace)
     training = multiprocessing.get_context('fork').Process(target=end_with_a_signal_pending)
     training.start()
     training.join(60)

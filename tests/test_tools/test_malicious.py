@@ -15,7 +15,7 @@ malicious = load_script('malicious')
 def test_sample_executes_nothing():
     script = ROOT / 'tools/fault/malicious.py'
     done = subprocess.run(
-        [sys.executable, '-W', 'ignore', script, '--sample'], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, '-W', 'ignore', script, '--sample'], cwd=ROOT, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     total = [line for line in done.stdout.splitlines() if line.startswith('| all |')]

@@ -4,12 +4,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.util import Finalize
 from typing import Any
 
 from torch.utils.data import DataLoader
 
+GRACE = 10  # seconds until a worker is killed that does not end
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
 
 
@@ -62,9 +64,11 @@ def quieten(loader: DataLoader) -> None:
 def _end_workers() -> None:
     """End the workers before multiprocessing does, which sends SIGTERM once and waits.
 
-    A worker that has not taken the SIGTERM of another process yet never gets to know of ours: one alone is kept.
+    A worker that has not taken the SIGTERM of another process yet never gets to know of ours: one alone is kept. A
+    worker that takes none at all, since it stands still, is killed.
     """
+    last = time.monotonic() + GRACE
     while workers := [child for child in multiprocessing.active_children() if child.daemon]:
         for worker in workers:
-            worker.terminate()
+            worker.terminate() if time.monotonic() < last else worker.kill()
         workers[0].join(0.1)

@@ -64,7 +64,7 @@ def check_range(name: str, value: Any, interval: str) -> tuple[float, float]:
 
 def check_count(name: str, value: Any, least: int = 1, most: int = 2**63 - 1) -> int:
     """Return ``value`` as an int, if it is a whole number from ``least`` to ``most``; neither True nor 3.0 is one."""
-    needed = f'a whole number from {least}{"" if most == 2**63 - 1 else f" to {most}"}'
+    needed = f'a whole number from {least}{"" if most == 2**63 - 1 else f" to {most}"}' if least < most else f'{least}'
     if not _is_a(Integral, value):
         _refuse(name, needed, value)
     if not least <= value <= most:

@@ -9,7 +9,7 @@ from mmpretrain.models.utils import SELayer
 from torch import nn
 
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import SlimmableConv2d
+from us3l_mm.slim import SlimmableConv2d, check_choice
 
 from .base import SlimmableBackboneMixin
 
@@ -38,6 +38,7 @@ class SlimmableResNeXt(SlimmableBackboneMixin, ResNeXt):
     """
 
     def __init__(self, depth: int, **kwargs) -> None:
+        check_choice('depth', depth, tuple(self.arch_settings))
         if 'base_width' in kwargs:
             kwargs['width_per_group'] = kwargs.pop('base_width')
         super().__init__(depth=depth, **kwargs)

@@ -5,6 +5,7 @@ from mmdet.models import Darknet, HRNet
 from torch import Tensor
 
 from us3l_mm.registry import MODELS
+from us3l_mm.slim import check_dict
 
 from .base import SlimmableBackboneMixin
 
@@ -21,7 +22,8 @@ class SlimmableHRNet(SlimmableBackboneMixin, HRNet):
             ``norm_eval=False``.
 
     Raises:
-        ValueError: If not exactly one of ``extra`` and ``arch`` is given, or ``arch`` is unknown.
+        TypeError: If ``extra`` is no dict.
+        ValueError: If a stage is missing, if not exactly one of ``extra`` and ``arch`` is given, or ``arch`` is unknown.
 
     Source: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020.
     """
@@ -34,6 +36,7 @@ class SlimmableHRNet(SlimmableBackboneMixin, HRNet):
             names = ('num_modules', 'num_branches', 'block', 'num_blocks', 'num_channels')
             extra = {f'stage{i}': dict(zip(names, stage)) for i, stage in enumerate(sizes[arch], start=1)}
             kwargs = dict(norm_eval=False) | kwargs
+        check_dict('extra', extra, *(f'stage{i}' for i in range(1, 5)))
         super().__init__(extra=extra, **kwargs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

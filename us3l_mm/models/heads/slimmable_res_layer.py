@@ -6,7 +6,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from us3l_mm.models.backbones import SlimmableResNet
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import check_choice, check_width
+from us3l_mm.slim import check_choice, check_count, check_flag, check_width
 
 
 @MODELS.register_module()
@@ -28,6 +28,7 @@ class SlimmableResLayer(BaseModule):
         **kwargs: As for :class:`SlimmableResNet`.
 
     Raises:
+        TypeError: If an option is of another type.
         ValueError: If ``stage``, ``stride`` or ``dilation`` has another value.
 
     Attributes:
@@ -51,10 +52,9 @@ class SlimmableResLayer(BaseModule):
         super().__init__()
         check_choice('depth', depth, tuple(SlimmableResNet.arch_settings))
         check_width(width)  # None would build a net of all widths
-        if (stage, stride, dilation) != (3, 2, 1):
-            got = f'stage={stage}, stride={stride}, dilation={dilation}'
-            raise ValueError(f'SlimmableResLayer is stage=3 with stride=2 and dilation=1, got {got}')
-        self.norm_eval = norm_eval
+        for name, value, only in (('stage', stage, 3), ('stride', stride, 2), ('dilation', dilation, 1)):
+            check_count(name, value, least=only, most=only)
+        self.norm_eval = check_flag('norm_eval', norm_eval)
         self._resnet = dict(depth=depth, width=width, out_indices=(3,), init_cfg=init_cfg, **kwargs)
         net = SlimmableResNet(**self._resnet)
         self.layer4 = net.layer4
