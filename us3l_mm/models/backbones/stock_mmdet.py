@@ -23,7 +23,7 @@ class SlimmableHRNet(SlimmableBackboneMixin, HRNet):
 
     Raises:
         TypeError: If ``extra`` is no dict.
-        ValueError: If a stage is missing, if not exactly one of ``extra`` and ``arch`` is given, or ``arch`` is unknown.
+        ValueError: If a stage is missing, not exactly one of ``extra`` and ``arch`` is given, or ``arch`` is unknown.
 
     Source: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020.
     """
