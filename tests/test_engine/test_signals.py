@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from mmengine.model import BaseModel
 from torch.utils.data import Dataset
 
 from us3l_mm.engine import ResumableRunner
+from us3l_mm.engine.forks import end_forks_by_sigterm
 from us3l_mm.engine.signals import NOTHING, SAVE, STOP, SignalRequests, exit_code
 
 TERM, INT, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
@@ -134,9 +136,10 @@ def test_other_threads_take_no_signals():
     assert seen == [before]
 
 
-@pytest.mark.parametrize('number, code', [(TERM, 143), (INT, 0), (USR1, 0)])
+@pytest.mark.parametrize('number, code', [(TERM, -TERM), (INT, 0), (USR1, 0)])
 def test_forks_end_by_sigterm_alone(number, code):
     """As a pool's process, which must end when the pool is terminated, and not when a terminal sends SIGINT to all."""
+    end_forks_by_sigterm()
     with SignalRequests() as requests:
         child = os.fork()
         if child == 0:
@@ -144,6 +147,21 @@ def test_forks_end_by_sigterm_alone(number, code):
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
         assert requests.poll() == (NOTHING, 0)
+
+
+def test_forks_end_by_a_sigterm_that_arrives_while_they_start():
+    """Else a pool that is terminated soon waits for ever."""
+    end_forks_by_sigterm()
+    with SignalRequests() as requests:
+        children = [multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,)) for _ in range(30)]
+        for child in children:
+            child.start()
+            child.terminate()
+            child.join(20)
+        assert {child.exitcode for child in children} == {-TERM}
+        assert requests.poll() == (NOTHING, 0)
+        os.kill(os.getpid(), TERM)  # here it is as before
+        assert requests.poll() == (STOP, TERM)
 
 
 def test_death_of_torchrun_is_a_request_to_stop(monkeypatch):

@@ -17,6 +17,7 @@ from us3l_mm.version import __version__
 from .bad_images_hook import BadImagesHook
 from .check_loaded_hook import CheckLoadedHook
 from .checkpoint_hook import ResumableCheckpointHook
+from .forks import end_forks_by_sigterm
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .non_finite_hook import NonFiniteHook
 from .quiet_worker import quieten
@@ -54,6 +55,7 @@ class ResumableRunner(Runner):
     def setup_env(self, env_cfg: dict) -> None:
         """Set up the environment, and claim the work dir before anything is written to it."""
         super().setup_env(env_cfg)
+        end_forks_by_sigterm()
         self._timeout = env_cfg.get('dist_cfg', {}).get('timeout')
         if self.rank == 0:
             self._lock = lock(Path(self.work_dir))

@@ -51,9 +51,7 @@ class SignalRequests(AbstractContextManager):
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a fork that inherits this, such as those of a metric, which end by SIGTERM
-            if number == signal.SIGTERM:
-                os._exit(exit_code(number))
+        if os.getpid() != self._process:  # a fork that inherits this: see end_forks_by_sigterm
             return
         if number == signal.SIGINT and self._asked[STOP] == number:
             raise SystemExit(exit_code(number))
