@@ -121,7 +121,7 @@ class Training:
     def end(self) -> bool:
         """Wait for the end of a start, see that it went on from where it should; return whether it was killed."""
         first = self.processes[0]
-        first.join(600)
+        first.join(120)
         hangs = first.is_alive()
         for process in self.processes:
             kill(process)
@@ -131,7 +131,7 @@ class Training:
         if at is not None and int(at[1] or 0) < max(places, default=0):
             self.fault = f'fell back to iteration {at[1] or 0} from {max(places)}'
         if hangs:
-            self.fault = 'did not end within 600 s'
+            self.fault = 'did not end within 120 s'
         elif first.exitcode not in (0, -9):
             self.fault = f'exit code {first.exitcode}: {(self.text.strip().splitlines() or [""])[-1][:300]}'
         return first.exitcode == -9
