@@ -38,7 +38,7 @@ class SlimmableResNeXt(SlimmableBackboneMixin, ResNeXt):
     """
 
     def __init__(self, depth: int, **kwargs) -> None:
-        check_choice('depth', depth, tuple(self.arch_settings))
+        check_choice('depth', depth, tuple(ResNeXt.arch_settings))
         if 'base_width' in kwargs:
             kwargs['width_per_group'] = kwargs.pop('base_width')
         super().__init__(depth=depth, **kwargs)
