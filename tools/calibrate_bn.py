@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_random_seed
 from mmengine.utils import ProgressBar
 
 from us3l_mm.slim import calibrate_bn, parse_width, width_label
-from us3l_mm.utils.arguments import count_from
+from us3l_mm.utils.arguments import CfgOptions, count_from
 from us3l_mm.utils.files import write_files
 
 WIDTHS = [1.0, 0.9, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25]
@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', help='file to write; <checkpoint>_calibrated.pth if not given')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     return parser.parse_args()
 
 

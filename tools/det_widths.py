@@ -17,14 +17,14 @@ import time
 from pathlib import Path
 
 from mmcv.transforms import Resize
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from mmengine.utils import get_git_hash
 
 from us3l_mm.deploy.costs import detector_costs
 from us3l_mm.registry import find_class
 from us3l_mm.slim import parse_width, width_label
-from us3l_mm.utils.arguments import count_from
+from us3l_mm.utils.arguments import CfgOptions, count_from
 from us3l_mm.utils.files import write_text
 from us3l_mm.utils.jobs import StepFailed, run_step, run_unfinished
 from us3l_mm.utils.tables import markdown_table
@@ -52,7 +52,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--print-only', action='store_true', help='run nothing, print and plot the results so far')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config entries at all widths: key=value ...'
+        '--cfg-options', nargs='+', action=CfgOptions, help='override config entries at all widths: key=value ...'
     )
     return parser.parse_args()
 

@@ -12,10 +12,9 @@ import warnings
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 
 from us3l_mm.slim import parse_width, width_key, width_label
-from us3l_mm.utils.arguments import count_from
+from us3l_mm.utils.arguments import CfgOptions, count_from
 from us3l_mm.utils.files import write_files
 
 PROGRAMS = {'onnx': '.onnx', 'torch-export': '.pt2'}
@@ -46,7 +45,7 @@ def parse_args() -> argparse.Namespace:
         metavar='PIXELS',
         help='side, or height and width, of the images (ONNX, torch)',
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     args = parser.parse_args()
     if args.framework and args.format != 'stock':
         parser.error('--framework goes with --format stock')

@@ -1,17 +1,18 @@
 """Train linear probes on a calibrated checkpoint, at all widths in one pass over the data.
 
 python tools/linear_probe.py configs/linear/r18_1xb512-100e_cifar100.py CHECKPOINT --widths 1.0 0.5 0.25
+python tools/linear_probe.py configs/linear/r18_4xb512-60e_in1k.py CHECKPOINT --data-root FOLDER --image-size 64
 """
 
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
 from mmengine.fileio import dump
 from mmengine.registry import MODELS
 
 from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.slim import parse_single_width
+from us3l_mm.utils.arguments import CfgOptions, add_own_data, own_data
 from us3l_mm.utils.files import write_text
 from us3l_mm.utils.tables import markdown_table
 
@@ -21,13 +22,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config of a linear probe, from configs/linear')
     parser.add_argument('checkpoint', help='checkpoint of the pretraining, calibrated by tools/calibrate_bn.py')
     parser.add_argument('--widths', type=parse_single_width, nargs='+', help='widths; those of the config if not given')
+    add_own_data(parser)
     parser.add_argument('--work-dir', help='where logs and results go; work_dirs/<name of the config> if not given')
     parser.add_argument('--resume', action='store_true', help='continue from the latest checkpoint in the work dir')
     parser.add_argument(
         '--overwrite', action='store_true', help='delete the checkpoints in the work dir and train from the start'
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -47,10 +49,11 @@ def table(rows: list[dict]) -> str:
 
 def main() -> None:
     args = parse_args()
-    from us3l_mm.config import load_config, require_data  # here: --help need not wait for them
+    from us3l_mm.config import OwnData, load_config, require_data  # here: --help need not wait for them
     from us3l_mm.engine import ResumableRunner
 
-    cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+    own = OwnData(**own_data(args))
+    cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, own=own)
     require_data(cfg, ['train_dataloader', 'val_dataloader', 'test_dataloader'])
     if args.widths is not None:
         cfg.model.widths = args.widths

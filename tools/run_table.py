@@ -15,11 +15,11 @@ import sys
 import time
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.utils import get_git_hash
 
 from us3l_mm.slim import check_width
-from us3l_mm.utils.arguments import count_from, number_in
+from us3l_mm.utils.arguments import CfgOptions, count_from, number_in
 from us3l_mm.utils.files import write_text
 from us3l_mm.utils.jobs import StepFailed, run_step, run_unfinished
 from us3l_mm.utils.tables import MISSING, markdown_table
@@ -49,10 +49,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder for everything; work_dirs/tables/<table>_<dataset> if not given')
     parser.add_argument('--print-only', action='store_true', help='run nothing, print and plot the results so far')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override config entries of all pretrainings'
+        '--cfg-options', nargs='+', action=CfgOptions, help='override config entries of all pretrainings'
     )
     parser.add_argument(
-        '--probe-options', nargs='+', action=DictAction, help='override config entries of all linear probes'
+        '--probe-options', nargs='+', action=CfgOptions, help='override config entries of all linear probes'
     )
     return parser.parse_args()
 

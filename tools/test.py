@@ -8,11 +8,12 @@ import argparse
 import functools
 import os.path as osp
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.fileio import dump
 from mmengine.runner import Runner
 
 from us3l_mm.slim import parse_width
+from us3l_mm.utils.arguments import CfgOptions
 
 # For detectors and classifiers: the visualizer, its hook with options, and the option for the folder.
 DRAWING = {
@@ -49,7 +50,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='test each image as it is and mirrored, or as tta_model and tta_pipeline of the config say',
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()

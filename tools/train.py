@@ -3,15 +3,18 @@
 python tools/train.py configs/us3l/r50_8xb256.py
 python tools/train.py configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py --width 0.5
 python tools/train.py configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py --width layer1=0.5,layer4=0.8
+python tools/train.py configs/us3l/r18_4xb128.py --data-root FOLDER --image-size 64 --epochs 100
+python tools/train.py configs/det/retinanet_r18_fpn_1x_coco.py --data-root SET --width 0.5 --backbone CALIBRATED
 """
 
 import argparse
 import signal
 import sys
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from us3l_mm.slim import parse_width
+from us3l_mm.utils.arguments import CfgOptions, add_own_data, own_data
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,6 +28,10 @@ def parse_args() -> argparse.Namespace:
         type=parse_width,
         help='width of the backbone, to fine-tune it: 0.5, or layer1=0.5,layer4=0.8 for parts',
     )
+    parser.add_argument(
+        '--backbone', metavar='CHECKPOINT', help='weights for the backbone, as of a calibrated pretraining'
+    )
+    add_own_data(parser)
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -47,7 +54,7 @@ def parse_args() -> argparse.Namespace:
         help='train in mixed precision, float16 if not given; put it after CONFIG',
     )
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the total batch size')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -55,9 +62,13 @@ def parse_args() -> argparse.Namespace:
 
 def config_from_args(args: argparse.Namespace) -> Config:
     """Read the config and put the options of the command line into it."""
-    from us3l_mm.config import load_config  # here: --help need not wait for it
+    from us3l_mm.config import OwnData, load_config  # here: --help need not wait for it
 
-    cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, args.width)
+    options = dict(args.cfg_options or {})
+    if args.backbone is not None:
+        options['model.backbone.init_cfg'] = dict(type='Pretrained', checkpoint=args.backbone, prefix='backbone.')
+    own = OwnData(**own_data(args))
+    cfg = load_config(args.config, options, args.work_dir, args.launcher, args.width, own)
     if args.amp == 'bfloat16':
         if cfg.model.get('roi_head'):
             raise SystemExit('--amp bfloat16 would round the boxes that features are pooled from; use --amp float16')

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_random_seed
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from us3l_mm.deploy.budget import parse_amount
 from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.slim import parse_width, width_label
-from us3l_mm.utils.arguments import checked, count_from, number_in
+from us3l_mm.utils.arguments import CfgOptions, checked, count_from, number_in
 from us3l_mm.utils.files import write_files
 from us3l_mm.utils.tables import markdown_table
 from us3l_mm.visualization import Curve, Panel, plot_panels
@@ -62,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-batches', type=count_from(1), default=4, help='batches of images to measure the harm on')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
     parser.add_argument('--out', help='files to write, without suffix; <checkpoint>_search if not given')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     return parser.parse_args()
 
 

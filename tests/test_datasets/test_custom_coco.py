@@ -54,6 +54,12 @@ def labels(data):
     return [[data.metainfo['classes'][box['bbox_label']] for box in info['instances']] for info in data]
 
 
+def test_images_without_boxes_are_left_out_if_asked_for(read, told):
+    assert [info['img_id'] for info in read()] == [5, 2]
+    left = read(filter_cfg=dict(filter_empty_gt=True))
+    assert [left.get_data_info(index)['img_id'] for index in range(len(left))] == [5]
+
+
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig'])
 @pytest.mark.parametrize('classes', [('rust', 'leaf', 'sky'), ('sky', 'leaf', 'rust'), ['leaf', 'sky', 'rust']])
 def test_labels_go_by_name_in_the_order_given(read, told, classes, encoding):

@@ -10,10 +10,8 @@ import argparse
 import os.path as osp
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from us3l_mm.slim import parse_single_width
-from us3l_mm.utils.arguments import add_measuring, check_measuring
+from us3l_mm.utils.arguments import CfgOptions, add_measuring, check_measuring
 from us3l_mm.utils.files import write_files
 from us3l_mm.visualization.cost_report import cost_figure, cost_table, report_files
 
@@ -32,7 +30,7 @@ def parse_args() -> argparse.Namespace:
         '--out', help='files to write, without suffix; work_dirs/<name of the config>/widths if not given'
     )
     add_measuring(parser)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     args = parser.parse_args()
     check_measuring(parser, args)
     return args

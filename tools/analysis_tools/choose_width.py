@@ -11,11 +11,9 @@ import argparse
 import os.path as osp
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from us3l_mm.deploy.budget import parse_amount, read_accuracy, widest_within, within
 from us3l_mm.slim import parse_single_width
-from us3l_mm.utils.arguments import add_measuring, check_measuring, checked
+from us3l_mm.utils.arguments import CfgOptions, add_measuring, check_measuring, checked
 from us3l_mm.utils.files import write_files
 from us3l_mm.visualization.cost_report import choice_figure, cost_table, report_files
 
@@ -45,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', help='files to write, without suffix; CHECKPOINT_choice if not given')
     add_measuring(parser)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     args = parser.parse_args()
     args.budgets = {key: getattr(args, option[2:].replace('-', '_')) for key, option in OPTIONS.items()}
     args.budgets = {key: budget for key, budget in args.budgets.items() if budget is not None}

@@ -3,7 +3,6 @@
 import argparse
 
 import torch
-from mmengine.config import DictAction
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from us3l_mm.config import read_config
 from us3l_mm.models import US3L
+from us3l_mm.utils.arguments import CfgOptions
 
 WIDTHS = (1.0, 0.6, 0.25)  # a draw of the last stage, for both sides of a comparison
 
@@ -20,7 +20,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--config', default='configs/us3l/r18_4xb128-400e_cifar100.py', help='(default: %(default)s)')
     parser.add_argument('--amp', action='store_true', help='train in bfloat16')
     parser.add_argument('--channels-last', action='store_true', help='memory format of the images')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
 
 
 def build_model(args: argparse.Namespace, **changes) -> US3L:

@@ -4,6 +4,7 @@ from us3l_mm.registry import find_class
 
 from .find import constructor_parameters, find_datasets, find_dicts, is_detector, names_scope
 from .load import load_config, read_config
+from .own_data import OwnData
 from .require_data import require_data
 from .set_data import move_data, set_classes
 from .set_labels import check_coco, number_folders
@@ -11,6 +12,7 @@ from .set_tta import set_tta
 from .set_width import fit_width, set_width
 
 __all__ = [
+    'OwnData',
     'check_coco',
     'constructor_parameters',
     'find_class',

@@ -13,12 +13,13 @@ from us3l_mm.utils.nearest import nearest
 
 from .check_keys import refuse_misspelt
 from .find import find_dicts
+from .own_data import OwnData, use_own_data
 from .set_data import apply_own_root, move_data, set_classes
 from .set_labels import check_coco, follow_data, number_folders
 from .set_width import fit_width
 
 
-def read_config(path: str, cfg_options: dict | None = None) -> Config:
+def read_config(path: str, cfg_options: dict | None = None, own: OwnData | None = None) -> Config:
     """Read a config and override entries.
 
     Args:
@@ -26,6 +27,7 @@ def read_config(path: str, cfg_options: dict | None = None) -> Config:
         cfg_options (dict, optional): Entries to override. A top-level ``data_root``, here or in the file, moves all
             data, see :func:`move_data`. A top-level ``classes``, here or in the file, sets the classes of data sets and
             heads, see :func:`set_classes`.
+        own (OwnData, optional): Data of one's own, see :func:`use_own_data`. Defaults to None.
 
     Returns:
         Config: The config. Evaluators have the annotation files of their data sets, and labels go by the names of
@@ -33,8 +35,8 @@ def read_config(path: str, cfg_options: dict | None = None) -> Config:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: See :func:`move_data`, :func:`set_classes` and :func:`number_folders`; or if a top-level key is
-            misspelt.
+        ValueError: See :func:`move_data`, :func:`use_own_data`, :func:`set_classes` and :func:`number_folders`; or if a
+            top-level key is misspelt.
     """
     _refuse_missing(Path(path))
     cfg = apply_own_root(Config.fromfile(path))
@@ -45,6 +47,8 @@ def read_config(path: str, cfg_options: dict | None = None) -> Config:
             move_data(cfg, old, cfg.data_root)
     refuse_misspelt(cfg)
     _add_preprocessor(cfg)
+    if own is not None:
+        use_own_data(cfg, own)
     if 'classes' in cfg:
         set_classes(cfg, cfg.classes)
     check_coco(follow_data(cfg), stock_classes=False)
@@ -69,6 +73,7 @@ def load_config(
     work_dir: str | None = None,
     launcher: str = 'none',
     width: Width | None = None,
+    own: OwnData | None = None,
 ) -> Config:
     """Read a config for a Runner, with the options that all tools share.
 
@@ -79,6 +84,7 @@ def load_config(
             ``work_dirs/<name of the config>``.
         launcher (str): Job launcher, as for :class:`mmengine.runner.Runner`. Defaults to ``'none'``.
         width (Width, optional): Width of the backbone, see :func:`set_width`. Defaults to that of the config.
+        own (OwnData, optional): Data of one's own, see :func:`use_own_data`. Defaults to None.
 
     Returns:
         Config: The config.
@@ -86,7 +92,7 @@ def load_config(
     Raises:
         ValueError: See :func:`set_width` and :func:`read_config`; or if ``sync_bn`` would replace slimmable layers.
     """
-    cfg = read_config(path, cfg_options)
+    cfg = read_config(path, cfg_options, own)
     cfg.launcher = launcher
     if work_dir is not None:
         cfg.work_dir = work_dir

@@ -45,6 +45,7 @@ class NamedCOCO(COCO):
                 self.findings.add('annotations without area, which is that of the box', f'id {item["id"]}')
                 item['area'] = item['bbox'][2] * item['bbox'][3]
         self.createIndex()
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs  # mmdet's names, of the index before
 
     def get_cat_ids(self, cat_names: Sequence[str] = (), *args, **kwargs) -> list[int]:
         """List the identifiers of the categories of these names, one for each and in their order.

@@ -2,9 +2,11 @@
 
 import argparse
 import os.path as osp
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 import torch
+from mmengine.config import DictAction
 
 from us3l_mm.slim import check_count, check_number
 
@@ -37,6 +39,54 @@ def count_from(least: int) -> Callable[[str], object]:
 def number_in(interval: str) -> Callable[[str], object]:
     """Make a type for argparse that takes finite numbers in an interval such as ``'(0, 1]'``."""
     return checked(lambda text: check_number('it', _number(text, float), interval))
+
+
+class CfgOptions(DictAction):
+    """mmengine's action for ``--cfg-options``, which refuses text with spaces, where mmengine's drops them."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        """Parse the values; see :class:`mmengine.config.DictAction`."""
+        for pair in values:
+            key, equals, value = pair.partition('=')
+            if not equals:
+                parser.error(f'{option_string} takes key=value pairs, got {pair!r}')
+            if re.search(r'[^\s,()\[\]]\s+[^\s,()\[\]]', value):
+                parser.error(
+                    f'{option_string} {key}={value!r} has spaces, which would be dropped; set it in a config of your '
+                    'own, or by an option of its own, such as --data-root'
+                )
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_own_data(parser: argparse.ArgumentParser) -> None:
+    """Add the options for data of one's own; :func:`own_data` collects them."""
+    add = parser.add_argument_group('data of your own; what follows from it is derived and logged').add_argument
+    add('--data-root', metavar='FOLDER', help='folder of your images, labelled folders or detection set, as data/mine')
+    add(
+        '--image-size',
+        type=count_from(8),
+        metavar='PIXELS',
+        help='side of the images that the model gets, or the short side for a detector, as 64',
+    )
+    add('--epochs', type=count_from(1), help='length of the training, with which its schedules are scaled, as 100')
+    add('--batch-size', type=count_from(1), help='images of a batch on each device; the learning rate follows, as 64')
+    add(
+        '--val-fraction',
+        type=number_in('(0, 1)'),
+        help='share of each class to test on, where FOLDER has the folders of classes alone, as 0.2',
+    )
+
+
+def own_data(args: argparse.Namespace) -> dict[str, object]:
+    """Collect the options of :func:`add_own_data`, by the names of :class:`us3l_mm.config.OwnData`."""
+    names = ('data_root', 'image_size', 'epochs', 'batch_size', 'val_fraction')
+    return {name: getattr(args, name) for name in names}
 
 
 def add_measuring(parser: argparse.ArgumentParser) -> None:
