@@ -60,16 +60,15 @@ def use_detection_set(cfg: Config, root: Path) -> tuple[int, list[str]]:
     pipelines = {key: list(next(find_datasets(cfg, [key]))[1].pipeline) for key in LOADERS}
     if is_voc and any(step.get('with_mask') for step in find_dicts(list(pipelines.values()))):
         raise ValueError(f"{root} is in VOC's format, which has no masks; take the config of a detector of boxes alone")
-    for key in LOADERS:
+    for key, pipeline in pipelines.items():
         split = splits['train' if key == 'train_dataloader' else 'val']
         part = dict(filter_cfg=dict(filter_empty_gt=True)) if split is train else dict(test_mode=True)
-        prefix = dict(sub_data_root='') if is_voc else dict(img=f'{split.folder.relative_to(root)}/')
         cfg[key].dataset = ConfigDict(
             type='us3l_mm.CustomVOC' if is_voc else 'us3l_mm.CustomCOCO',
             data_root=f'{root}/',
             ann_file=str(split.ann_file.relative_to(root)),
-            data_prefix=prefix,
-            pipeline=pipelines[key],
+            data_prefix=dict(sub_data_root='') if is_voc else dict(img=f'{split.folder.relative_to(root)}/'),
+            pipeline=pipeline,
             **part,
         )
     _set_evaluators(cfg, is_voc, splits['val'].ann_file)
@@ -79,16 +78,19 @@ def use_detection_set(cfg: Config, root: Path) -> tuple[int, list[str]]:
         f'{train.ann_file}, {len(splits["val"].images)} to test on, by {splits["val"].ann_file}',
         f'classes: {names}{", ..." if len(cfg.classes) > 5 else ""}',
     ]
+    return len(train.images), lines + _fit_size(cfg, train)
+
+
+def _fit_size(cfg: Config, train: DetectionSplit) -> list[str]:
+    """Make the size smaller where images are smaller than COCO's; return what was derived."""
     from us3l_mm.datasets.found import image_size  # it comes with mmdet
 
     sizes = []
     for name in train.images[:_LOOKED_AT]:
         with contextlib.suppress(OSError, ValueError):  # the data set names these
             sizes.append(min(image_size(str(train.folder / name))))
-    wanted = round(_ENLARGED * statistics.median(sizes)) if sizes else None
-    if wanted is not None and wanted < _short_side(cfg):
-        lines += set_short_side(cfg, wanted)
-    return len(train.images), lines
+    wanted = round(_ENLARGED * statistics.median(sizes)) if sizes else _short_side(cfg)
+    return set_short_side(cfg, wanted) if wanted < _short_side(cfg) else []
 
 
 def set_short_side(cfg: Config, size: int) -> list[str]:
