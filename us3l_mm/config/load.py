@@ -13,6 +13,7 @@ from us3l_mm.utils.nearest import nearest
 
 from .check_keys import refuse_misspelt
 from .find import find_dicts
+from .input_size import input_size
 from .set_data import apply_own_root, move_data, set_classes
 from .set_labels import check_coco, follow_data, number_folders
 from .set_width import fit_width
@@ -81,7 +82,8 @@ def load_config(
         width (Width, optional): Width of the backbone, see :func:`set_width`. Defaults to that of the config.
 
     Returns:
-        Config: The config.
+        Config: The config, with the size of the images as ``input_size``, see :func:`input_size`, which checkpoints
+        then tell.
 
     Raises:
         ValueError: See :func:`set_width` and :func:`read_config`; or if ``sync_bn`` would replace slimmable layers.
@@ -93,6 +95,7 @@ def load_config(
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     _refuse_sync_bn(cfg, fit_width(cfg, width))
+    cfg.input_size = input_size(cfg)
     return check_coco(cfg)
 
 

@@ -160,6 +160,8 @@ class ResumableRunner(Runner):
             OSError: If it cannot be written; what was there before is untouched.
         """
         meta = dict(kwargs.pop('meta', None) or {}, us3l_mm_version=__version__)
+        if self.cfg.get('input_size') is not None:  # for the steps after this one
+            meta['input_size'] = self.cfg.input_size
         if isinstance(self.train_loop, ResumableEpochLoop):
             meta['epoch_length'] = len(self.train_loop.dataloader)
         save = functools.partial(super().save_checkpoint, *args, meta=meta, **kwargs)
