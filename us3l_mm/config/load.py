@@ -15,7 +15,7 @@ from .check_keys import refuse_misspelt
 from .find import find_dicts
 from .input_size import input_size
 from .set_data import apply_own_root, move_data, set_classes
-from .set_labels import check_coco, follow_data, number_folders
+from .set_labels import check_coco, follow_data, limit_topk, number_folders
 from .set_width import fit_width
 
 
@@ -30,7 +30,8 @@ def read_config(path: str, cfg_options: dict | None = None) -> Config:
 
     Returns:
         Config: The config. Evaluators have the annotation files of their data sets, and labels go by the names of
-        classes; see :func:`follow_data`, :func:`check_coco` and :func:`number_folders`.
+        classes; see :func:`follow_data`, :func:`check_coco` and :func:`number_folders`. No top-k accuracy has a k above
+        the number of classes.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -49,7 +50,7 @@ def read_config(path: str, cfg_options: dict | None = None) -> Config:
     if 'classes' in cfg:
         set_classes(cfg, cfg.classes)
     check_coco(follow_data(cfg), stock_classes=False)
-    return number_folders(cfg)
+    return limit_topk(number_folders(cfg))
 
 
 def _refuse_missing(path: Path) -> None:
