@@ -102,7 +102,9 @@ def test_linear_probe_writes_a_row_for_each_width(calibrated, run_tool, tmp_path
 
 
 def test_config_of_a_pretraining_is_no_probe(calibrated, run_tool, tmp_path):
-    with pytest.raises(SystemExit, match=r'16e_digits.py is no linear probe: it has a model of type US3L.*configs/linear'):
+    with pytest.raises(
+        SystemExit, match=r'16e_digits.py is no linear probe: it has a model of type US3L.*configs/linear'
+    ):
         run_tool('linear_probe', PRETRAIN, calibrated, '--work-dir', tmp_path / 'work')
     assert not (tmp_path / 'work').exists()
 

@@ -63,9 +63,10 @@ def warn_of_untrained(sampler: WidthSampler, widths: list[Width]) -> None:
     parts = [width.values() if isinstance(width, dict) else [width] for width in widths]
     outside = [any(not low <= w <= high or (only and w not in only) for w in each) for each in parts]
     if any(outside):
+        named = ' '.join(map(width_label, itertools.compress(widths, outside)))
         MMLogger.get_current_instance().warning(
-            f'widths {" ".join(map(width_label, itertools.compress(widths, outside)))} were not trained, so expect little '
-            f'of them: the sampler of the config draws {only or f"widths from {low:g} to {high:g}"}'
+            f'widths {named} were not trained, so expect little of them: the sampler of the config draws '
+            f'{only or f"widths from {low:g} to {high:g}"}'
         )
 
 

@@ -61,7 +61,9 @@ def width_config(args: argparse.Namespace, width: float | dict[str, float]) -> C
 
     cfg = load_config(args.config, args.cfg_options, width=width)
     if cfg.input_size is None:  # before hours are spent
-        raise SystemExit(f'{args.config} sets no size of images, for which MACs are counted: add a Resize to its pipeline')
+        raise SystemExit(
+            f'{args.config} sets no size of images, for which MACs are counted: add a Resize to its pipeline'
+        )
     if 'auto_scale_lr' in cfg:
         cfg.auto_scale_lr.enable = True  # the recipe's rate is for its number of GPUs
     cfg.det_widths = dict(gpus=args.gpus)  # a setting: another number of GPUs starts anew

@@ -55,7 +55,9 @@ def parse_args() -> argparse.Namespace:
         '--labels', metavar='CONFIG', help='config of a linear probe, to measure the harm on its labelled images'
     )
     parser.add_argument(
-        '--input', type=count_from(1), help='side of the image for which MACs are counted; that of the images if not given'
+        '--input',
+        type=count_from(1),
+        help='side of the image for which MACs are counted; that of the images if not given',
     )
     parser.add_argument('--step', type=number_in('(0, 1)'), default=0.125, help='change of a width in a step')
     parser.add_argument('--lowest', type=number_in('(0, 1)'), default=0.25, help='lowest width')
@@ -79,7 +81,14 @@ def read_images(cfg: Config, preprocessor: nn.Module, count: int) -> tuple[list[
 
 def text_table(rows: list[dict], harm: str) -> str:
     lines = [
-        [row['step'], image_text(row['size']), f'{row["macs"] / 1e6:.2f}', f'{row["params"] / 1e6:.3f}', f'{row["harm"]:.4f}', row['width']]
+        [
+            row['step'],
+            image_text(row['size']),
+            f'{row["macs"] / 1e6:.2f}',
+            f'{row["params"] / 1e6:.3f}',
+            f'{row["harm"]:.4f}',
+            row['width'],
+        ]
         for row in rows
     ]
     return markdown_table(['step', 'image', 'MACs (M)', 'params (M)', harm, 'widths'], lines)

@@ -2,7 +2,7 @@
 
 python tools/analysis_tools/choose_width.py CONFIG CALIBRATED_CHECKPOINT --max-macs 1G
 python tools/analysis_tools/choose_width.py CONFIG CALIBRATED_CHECKPOINT --max-latency-ms 20 --device cpu \
-    --threads 1 --input 224 --probe work_dirs/.../linear_probe.json
+    --threads 1 --probe work_dirs/.../linear_probe.json
 
 A width has to meet all budgets that are given. The exit status is 1 if none does.
 """

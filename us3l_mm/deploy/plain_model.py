@@ -284,7 +284,9 @@ def image_size(given: list[int] | None, plain: PlainModel) -> tuple[int, int]:
     """
     if given is None:
         if plain.size is None:
-            raise ValueError('neither the checkpoint nor the config tells the size of images: give --input HEIGHT WIDTH')
+            raise ValueError(
+                'neither the checkpoint nor the config tells the size of images: give --input HEIGHT WIDTH'
+            )
         return plain.size
     if len(given) > 2 or min(given) < 1:
         raise ValueError(f'--input takes a side, or a height and a width, in pixels, got {given}')

@@ -77,6 +77,5 @@ def widths_table(rows: Sequence[dict]) -> str:
         ]
         for row in rows
     ]
-    return (
-        f'{markdown_table(header, lines)}\n\nMACs and latency are for one image of {image_text(rows[0]["size"])} pixels.'
-    )
+    size = image_text(rows[0]['size'])
+    return f'{markdown_table(header, lines)}\n\nMACs and latency are for one image of {size} pixels.'

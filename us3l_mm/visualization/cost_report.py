@@ -28,8 +28,9 @@ def cost_table(rows: Sequence[dict]) -> str:
     """Format costs as a Markdown table, without the columns that no row has.
 
     Args:
-        rows (Sequence[dict]): One for each width: ``width``, ``size`` and any keys of :data:`COLUMNS`; with ``latency_ms`` also
-            ``latency_p10_ms`` and ``latency_p90_ms``; with a budget ``fits``, whether the width is within it.
+        rows (Sequence[dict]): One for each width: ``width``, ``size`` and any keys of :data:`COLUMNS`; with
+            ``latency_ms`` also ``latency_p10_ms`` and ``latency_p90_ms``; with a budget ``fits``, whether the width is
+            within it.
     """
     columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in rows)]
     header = ['width', 'image']
