@@ -8,6 +8,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
 from mmpretrain.models import ResNet_CIFAR
 
+from builders import ROOT
 from us3l_mm.slim import use_width
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
@@ -24,6 +25,7 @@ TINY = [
 ]
 BACKBONE = dict(depth=18, stem_channels=16, base_channels=16)
 WIDTHS = (1.0, 0.5, 0.3)
+SPLITS = ('train', 'val', 'test')
 
 
 @pytest.fixture(scope='module')
@@ -52,6 +54,11 @@ def test_log_has_losses_of_each_role_widths_and_feature_std(work_dir):
     last = lines[-1]
     assert last['width_widest'] == 1 and last['width_narrowest'] == 0.25 and 0.25 < last['width_random'] < 1
     assert {'loss', 'loss_widest', 'loss_narrowest', 'loss_random', 'group_reg', 'feature_std'} <= last.keys()
+
+
+def test_size_of_images_goes_with_the_weights(work_dir, calibrated):
+    for path in (work_dir / 'epoch_4.pth', calibrated):
+        assert CheckpointLoader.load_checkpoint(str(path))['meta']['input_size'] == (16, 16)
 
 
 def test_calibration_changes_nothing_but_statistics(work_dir, calibrated):
@@ -89,9 +96,27 @@ def test_linear_probe_writes_a_row_for_each_width(calibrated, run_tool, tmp_path
     run_tool('linear_probe', PROBE, calibrated, '--widths', *WIDTHS, '--work-dir', tmp_path, '--cfg-options', *options)
     rows = json.loads((tmp_path / 'linear_probe.json').read_text())['widths']
     assert [row['width'] for row in rows] == list(WIDTHS)
-    assert all(0 <= row['top1'] <= 100 for row in rows)
+    assert all(0 <= row['top1'] <= 100 and row['size'] == [16, 16] for row in rows)
     for wide, narrow in zip(rows, rows[1:]):
         assert wide['params'] > narrow['params'] and wide['macs'] > narrow['macs']
+
+
+def test_config_of_a_pretraining_is_no_probe(calibrated, run_tool, tmp_path):
+    with pytest.raises(
+        SystemExit, match=r'16e_digits.py is no linear probe: it has a model of type US3L.*configs/linear'
+    ):
+        run_tool('linear_probe', PRETRAIN, calibrated, '--work-dir', tmp_path / 'work')
+    assert not (tmp_path / 'work').exists()
+
+
+def test_probe_of_images_that_no_transform_resizes_has_their_size(calibrated, run_tool, tmp_path):
+    options = ['train_cfg.max_epochs=1', 'train_dataloader.dataset.per_class=4']
+    config = tmp_path / 'raw.py'
+    lines = [f"{split}_dataloader = dict(dataset=dict(pipeline=[dict(type='PackInputs')]))" for split in SPLITS]
+    config.write_text('\n'.join([f"_base_ = '{ROOT / PROBE}'", *lines]))
+    run_tool('linear_probe', config, calibrated, '--widths', 0.5, '--work-dir', tmp_path, '--cfg-options', *options)
+    (row,) = json.loads((tmp_path / 'linear_probe.json').read_text())['widths']
+    assert row['size'] == [8, 8]  # of scikit-learn's digits
 
 
 def test_probe_of_an_uncalibrated_checkpoint_names_the_command(work_dir, run_tool, tmp_path):

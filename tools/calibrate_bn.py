@@ -16,9 +16,10 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_random_seed
 from mmengine.utils import ProgressBar
 
-from us3l_mm.slim import calibrate_bn, parse_width, width_label
+from us3l_mm.slim import Width, WidthSampler, calibrate_bn, parse_width, width_label
 from us3l_mm.utils.arguments import CfgOptions, count_from
 from us3l_mm.utils.files import write_files
+from us3l_mm.utils.tables import image_text
 
 WIDTHS = [1.0, 0.9, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25]
 
@@ -39,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--num-batches', type=count_from(1), default=100, help='batches to average over, at most an epoch'
     )
-    parser.add_argument('--out', help='file to write; <checkpoint>_calibrated.pth if not given')
+    parser.add_argument('--out', help='file to write; <checkpoint>_calibrated.pth if not given, again if it is one')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     return parser.parse_args()
@@ -56,9 +57,37 @@ def images(cfg: Config, preprocessor: torch.nn.Module, num_batches: int) -> Iter
         bar.update()
 
 
+def warn_of_untrained(sampler: WidthSampler, widths: list[Width]) -> None:
+    """Warn if a sampler never draws some of the widths, or of those of parts."""
+    (low, high), only = sampler.width_range, getattr(sampler, 'widths', None)
+    parts = [width.values() if isinstance(width, dict) else [width] for width in widths]
+    outside = [any(not low <= w <= high or (only and w not in only) for w in each) for each in parts]
+    if any(outside):
+        named = ' '.join(map(width_label, itertools.compress(widths, outside)))
+        MMLogger.get_current_instance().warning(
+            f'widths {named} were not trained, so expect little of them: the sampler of the config draws '
+            f'{only or f"widths from {low:g} to {high:g}"}'
+        )
+
+
+def read_checkpoint(path: str, size: tuple[int, int] | None) -> tuple[dict, dict]:
+    """Read the weights and ``meta`` of a checkpoint, with ``size`` as that of its images unless it has one."""
+    logger = MMLogger.get_current_instance()
+    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger=logger)
+    state = {key.removeprefix('module.'): value for key, value in checkpoint.get('state_dict', checkpoint).items()}
+    meta = dict(checkpoint.get('meta') or {})
+    trained = meta.setdefault('input_size', size)
+    if size and tuple(trained) != size:
+        logger.warning(
+            f'{path} was trained with images of {image_text(trained)}, this config has {image_text(size)}, whose '
+            'statistics differ: give the options of the training'
+        )
+    return state, meta
+
+
 def main() -> None:
     args = parse_args()
-    from us3l_mm.config import read_config, require_data  # here: --help need not wait for it
+    from us3l_mm.config import input_size, read_config, require_data  # here: --help need not wait for it
     from us3l_mm.models.multi_width.training import MultiWidthTraining
 
     cfg = read_config(args.config, args.cfg_options)
@@ -67,14 +96,16 @@ def main() -> None:
     logger = MMLogger.get_instance('us3l_mm', log_level='INFO')
     set_random_seed(0)
     model = MODELS.build(cfg.model).to(args.device)
-    checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu', logger=logger)
-    state = checkpoint.get('state_dict', checkpoint)
+    state, meta = read_checkpoint(args.checkpoint, input_size(cfg))
     load_state_dict(model, state, strict=True, logger=logger)
-    part = model.slimmable_part() if isinstance(model, MultiWidthTraining) else model.backbone
+    part = model.backbone
+    if isinstance(model, MultiWidthTraining):
+        part = model.slimmable_part()
+        warn_of_untrained(model.sampler, args.widths)
     seen = calibrate_bn(part, args.widths, images(cfg, model.data_preprocessor, args.num_batches))
     kept = {key: value.cpu() for key, value in model.state_dict().items()}
-    out = args.out or f'{osp.splitext(args.checkpoint)[0]}_calibrated.pth'
-    saved = {'meta': checkpoint.get('meta', {}), 'state_dict': kept}
+    out = args.out or f'{osp.splitext(args.checkpoint)[0].removesuffix("_calibrated")}_calibrated.pth'
+    saved = {'meta': meta, 'state_dict': kept}
     write_files({Path(out): lambda part: torch.save(saved, part)}, force=True)
     widths = ' '.join(map(width_label, args.widths))
     logger.info(f'calibrated widths {widths} on {seen} batches, saved {out}')

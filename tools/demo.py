@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from us3l_mm.config import read_config
+from us3l_mm.config import input_size, read_config
 from us3l_mm.datasets import Digits
 from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.evaluation import extract_features, last_logged
@@ -116,7 +116,7 @@ def main() -> None:
     ours, random = probe(model.backbone, probe_cfg), probe(random_backbone(cfg), probe_cfg)
     rows = [
         {
-            **width_complexity(model.backbone, width, probe_cfg.input_size),
+            **width_complexity(model.backbone, width, input_size(probe_cfg)),
             **{name: round(value, 2) for name, value in ours[width].items()},
             **{f'{name}_random': round(value, 2) for name, value in random[width].items()},
             'box_ap': None,

@@ -16,18 +16,16 @@ import sys
 import time
 from pathlib import Path
 
-from mmcv.transforms import Resize
 from mmengine.config import Config
-from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import get_git_hash
 
 from us3l_mm.deploy.costs import detector_costs
-from us3l_mm.registry import find_class
 from us3l_mm.slim import parse_width, width_label
 from us3l_mm.utils.arguments import CfgOptions, count_from
 from us3l_mm.utils.files import write_text
 from us3l_mm.utils.jobs import StepFailed, run_step, run_unfinished
-from us3l_mm.utils.tables import markdown_table
+from us3l_mm.utils.tables import image_text, markdown_table
 from us3l_mm.visualization import Curve, Panel, plot_panels
 
 TOOLS = Path(__file__).resolve().parent
@@ -62,6 +60,10 @@ def width_config(args: argparse.Namespace, width: float | dict[str, float]) -> C
     from us3l_mm.config import load_config  # here: --help need not wait for it
 
     cfg = load_config(args.config, args.cfg_options, width=width)
+    if cfg.input_size is None:  # before hours are spent
+        raise SystemExit(
+            f'{args.config} sets no size of images, for which MACs are counted: add a Resize to its pipeline'
+        )
     if 'auto_scale_lr' in cfg:
         cfg.auto_scale_lr.enable = True  # the recipe's rate is for its number of GPUs
     cfg.det_widths = dict(gpus=args.gpus)  # a setting: another number of GPUs starts anew
@@ -84,12 +86,9 @@ def check_weights(cfg: Config) -> None:
 
 def costs(cfg: Config) -> dict[str, float]:
     """Count parameters and MACs of a detector for one image of its test size."""
-    detector = MODELS.build({**cfg.model, 'init_cfg': None})
-    scope, pipeline = cfg.get('default_scope'), cfg.test_dataloader.dataset.pipeline
-    kinds = [find_class(step.type, step.get('_scope_', scope), TRANSFORMS) or object for step in pipeline]
-    resizes = [step for step, kind in zip(pipeline, kinds) if issubclass(kind, Resize)]
-    scale = resizes[0].scale
-    return detector_costs(detector, (min(scale), max(scale)))
+    from us3l_mm.config import input_size  # here: --help need not wait for it
+
+    return detector_costs(MODELS.build({**cfg.model, 'init_cfg': None}), input_size(cfg))
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
@@ -149,8 +148,7 @@ def markdown(rows: list[dict], title: str) -> str:
     table = markdown_table(['width', 'params (M)', 'MACs (G)', *(f'{name} (%)' for name in names)], lines)
     text = f'{title}, fine-tuned at each width.\n\n{table}'
     if rows:
-        height, width = rows[0]['size']
-        text += f'\n\nMACs of the detector for one image of {height} x {width} pixels.'
+        text += f'\n\nMACs of the detector for one image of {image_text(rows[0]["size"])} pixels.'
     return text
 
 

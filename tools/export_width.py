@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
         type=count_from(1),
         nargs='+',
         metavar='PIXELS',
-        help='side, or height and width, of the images (ONNX, torch)',
+        help='side, or height and width, of the images (ONNX, torch), such as 224; those of the training if not given',
     )
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     args = parser.parse_args()

@@ -5,16 +5,18 @@ python tools/linear_probe.py configs/linear/r18_4xb512-60e_in1k.py CHECKPOINT --
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from mmengine.fileio import dump
 from mmengine.registry import MODELS
+from mmengine.runner import CheckpointLoader
 
 from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.slim import parse_single_width
 from us3l_mm.utils.arguments import CfgOptions, add_own_data, own_data
 from us3l_mm.utils.files import write_text
-from us3l_mm.utils.tables import markdown_table
+from us3l_mm.utils.tables import image_text, markdown_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,22 +40,39 @@ def parse_args() -> argparse.Namespace:
 def table(rows: list[dict]) -> str:
     """Format a Markdown table with a line for each width."""
     metrics = [key for key in rows[0] if key.startswith('top')]
-    header = ['width', 'params (M)', 'MACs (G)', *(f'{key} (%)' for key in metrics)]
+    header = ['width', 'image', 'params (M)', 'MACs (G)', *(f'{key} (%)' for key in metrics)]
     lines = [
-        [f'{row["width"]:g}', f'{row["params"] / 1e6:.2f}', f'{row["macs"] / 1e9:.3f}']
+        [f'{row["width"]:g}', image_text(row['size']), f'{row["params"] / 1e6:.2f}', f'{row["macs"] / 1e9:.3f}']
         + [f'{row[key]:.2f}' for key in metrics]
         for row in rows
     ]
     return markdown_table(header, lines)
 
 
+def trained_side(checkpoint: str) -> int | None:
+    """Side of the square images that a checkpoint was trained with, in pixels, if it tells."""
+    meta = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent').get('meta') or {}
+    sides = set(meta.get('input_size') or ())
+    return sides.pop() if len(sides) == 1 else None
+
+
 def main() -> None:
     args = parse_args()
-    from us3l_mm.config import OwnData, load_config, require_data  # here: --help need not wait for them
+    from us3l_mm.config import OwnData, find_class, load_config, require_data  # here: --help need not wait for them
     from us3l_mm.engine import ResumableRunner
+    from us3l_mm.models import LinearProbe
 
     own = OwnData(**own_data(args))
+    if own.data_root is not None and own.image_size is None:
+        own = replace(own, image_size=trained_side(args.checkpoint))
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, own=own)
+    kind = find_class((cfg.get('model') or {}).get('type'), cfg.get('default_scope'))
+    if kind is None or not issubclass(kind, LinearProbe):
+        found = 'no model' if kind is None else f'a model of type {kind.__name__}'
+        raise SystemExit(
+            f'{args.config} is no linear probe: it has {found}. Give a config such as those in configs/linear, with '
+            f"model.type='us3l_mm.LinearProbe'; others train by tools/train.py"
+        )
     require_data(cfg, ['train_dataloader', 'val_dataloader', 'test_dataloader'])
     if args.widths is not None:
         cfg.model.widths = args.widths
@@ -68,11 +87,13 @@ def main() -> None:
     backbone = model.backbone
     if model.fixed_width is not None:  # count the slimmable backbone at that width
         backbone = MODELS.build({**cfg.model.backbone, 'width': None, 'init_cfg': None})
+    # Where no transform sets the size, the data set does.
+    size = cfg.input_size or tuple(runner.test_dataloader.dataset[0]['inputs'].shape[-2:])
     rows = []
     for width in model.widths:
         suffix = f'_w{width:g}'
         accuracy = {key.split('/')[-1].removesuffix(suffix): v for key, v in metrics.items() if key.endswith(suffix)}
-        rows.append({**width_complexity(backbone, width, cfg.input_size), **accuracy})
+        rows.append({**width_complexity(backbone, width, size), **accuracy})
     if runner.rank == 0:
         out = Path(cfg.work_dir, 'linear_probe.json')
         result = dict(config=args.config, checkpoint=args.checkpoint, widths=rows)

@@ -27,7 +27,7 @@ from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.slim import parse_width, width_label
 from us3l_mm.utils.arguments import CfgOptions, checked, count_from, number_in
 from us3l_mm.utils.files import write_files
-from us3l_mm.utils.tables import markdown_table
+from us3l_mm.utils.tables import image_text, markdown_table
 from us3l_mm.visualization import Curve, Panel, plot_panels
 from us3l_mm.visualization.cost_report import report_files
 
@@ -55,7 +55,9 @@ def parse_args() -> argparse.Namespace:
         '--labels', metavar='CONFIG', help='config of a linear probe, to measure the harm on its labelled images'
     )
     parser.add_argument(
-        '--input', type=count_from(1), default=224, help='side of the image for which MACs are counted, in pixels'
+        '--input',
+        type=count_from(1),
+        help='side of the image for which MACs are counted; that of the images if not given',
     )
     parser.add_argument('--step', type=number_in('(0, 1)'), default=0.125, help='change of a width in a step')
     parser.add_argument('--lowest', type=number_in('(0, 1)'), default=0.25, help='lowest width')
@@ -79,10 +81,17 @@ def read_images(cfg: Config, preprocessor: nn.Module, count: int) -> tuple[list[
 
 def text_table(rows: list[dict], harm: str) -> str:
     lines = [
-        [row['step'], f'{row["macs"] / 1e6:.2f}', f'{row["params"] / 1e6:.3f}', f'{row["harm"]:.4f}', row['width']]
+        [
+            row['step'],
+            image_text(row['size']),
+            f'{row["macs"] / 1e6:.2f}',
+            f'{row["params"] / 1e6:.3f}',
+            f'{row["harm"]:.4f}',
+            row['width'],
+        ]
         for row in rows
     ]
-    return markdown_table(['step', 'MACs (M)', 'params (M)', harm, 'widths'], lines)
+    return markdown_table(['step', 'image', 'MACs (M)', 'params (M)', harm, 'widths'], lines)
 
 
 def picture(rows: list[dict], uniform: list[dict], key: str, budget: float, harm: str) -> 'Figure':
@@ -125,6 +134,7 @@ def main() -> None:
     print(f'parts: {", ".join("+".join(group) for group in groups)}; {sum(map(len, batches))} images', flush=True)
     key, budget = ('macs', args.max_macs) if args.max_macs else ('params', args.max_params)
     what = 'distance of the features' if labels is None else 'error of a linear classifier'
+    size = (args.input, args.input) if args.input else tuple(batches[0].shape[-2:])
     reference = pooled_features(backbone, 1.0, batches)
 
     def harm(widths: float | dict[str, float]) -> float:
@@ -133,7 +143,7 @@ def main() -> None:
 
     @functools.cache
     def count(width: str) -> dict:
-        return dict(width_complexity(backbone, parse_width(width), args.input), width=width)
+        return dict(width_complexity(backbone, parse_width(width), size), width=width)
 
     def row_of(widths: float | dict[str, float], **more) -> dict:
         return dict(count(width_label(widths)), **more)

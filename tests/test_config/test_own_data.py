@@ -117,7 +117,7 @@ def test_folders_of_splits(labelled, tmp_path):
     train, val = (built(cfg, f'{split}_dataloader') for split in ('train', 'val'))
     assert (len(train), len(val)) == (30, 20)
     assert {val.get_data_info(index)['gt_label'] for index in range(20)} == {1, 2}  # leaf keeps 0
-    assert tuple(val[0]['inputs'].shape) == (3, 32, 32) and cfg.input_size == 32
+    assert tuple(val[0]['inputs'].shape) == (3, 32, 32) and cfg.input_size == (32, 32)
     with pytest.raises(ValueError, match='has train and test already'):
         load_config(PROBE, own=OwnData(data_root=str(tmp_path / 'sets'), val_fraction=0.2))
 

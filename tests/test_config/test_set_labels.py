@@ -105,6 +105,33 @@ def test_number_of_classes_is_that_of_the_set(tmp_path, own, told):
     assert told == [f'num_classes=3 in the place of 1000: so many folders are in {tmp_path}/train']
 
 
+@pytest.mark.parametrize('split', ['val', 'test'])
+def test_top_k_of_a_probe_has_no_more_than_its_classes(tmp_path, told, split):
+    for part in ('train', 'val'):
+        fill(tmp_path, part, COLOURS)
+    assert read_config(PROBE)[f'{split}_evaluator'].topk == (1, 5)
+    cfg = read_config(PROBE, {'data_root': str(tmp_path)})
+    assert cfg.model.head.num_classes == 3 and cfg[f'{split}_evaluator'].topk == (1,)
+    assert 'topk=(1,) in the place of (1, 5): there are 3 classes' in told
+
+
+@pytest.mark.parametrize(('given', 'kept'), [((1, 3, 4, 5), (1, 3)), ((5, 10), (1,)), (5, (1,)), (3, 3), ([2], [2])])
+def test_top_k_of_any_classifier_and_evaluator_follows_the_head(tmp_path, own, told, given, kept):
+    path = own(with_label=False)
+    change = {
+        'model.head.topk': given,
+        'val_evaluator': [dict(type='mmpretrain.evaluation.Accuracy', topk=given), dict(type='SingleLabelMetric')],
+    }
+    cfg = read_config(path, change)
+    assert cfg.model.head.topk == cfg.val_evaluator[0].topk == kept and len(told) == 2 * (kept != given)
+
+
+def test_top_k_of_other_things_stays():
+    change = {'model.bbox_head.topk': 900, 'val_evaluator.topk': (1, 900)}
+    cfg = read_config('configs/det/retinanet_r18_fpn_1x_coco.py', change)
+    assert cfg.model.bbox_head.topk == 900 and cfg.val_evaluator.topk == (1, 900)
+
+
 def test_classes_name_folders_in_the_order_given(tmp_path, own):
     for split in ('train', 'val'):
         fill(tmp_path, split, COLOURS)

@@ -120,8 +120,8 @@ def test_costs_equal_a_count_by_hand():
 def test_costs_are_counted_on_the_device_and_in_the_type_of_the_net():
     """A GPU is stood in for by float64: an image of another type raises, too."""
     net = MODELS.build(dict(type='us3l_mm.SlimmableResNet_CIFAR', depth=18, stem_channels=8, base_channels=8))
-    expected = width_complexity(net, 0.5, 16)
-    assert width_complexity(net.double(), 0.5, 16) == expected
+    expected = width_complexity(net, 0.5, (16, 16))
+    assert width_complexity(net.double(), 0.5, (16, 16)) == expected
     assert plain_costs(to_dense(net, 0.5, with_statistics=False).eval(), (16, 16))['macs'] == expected['macs']
 
 

@@ -200,7 +200,7 @@ def test_teacher_of_a_vit_can_be_switched():
 
 def test_narrower_is_cheaper():
     net = build()
-    costs = [width_complexity(net, width, 16) for width in WIDTHS]
+    costs = [width_complexity(net, width, (16, 16)) for width in WIDTHS]
     for key in ('params', 'macs'):
         values = [cost[key] for cost in costs]
         assert values == sorted(values, reverse=True) and len(set(values)) == len(values)

@@ -1,11 +1,13 @@
 """tools/analysis_tools/analyze_widths.py and tools/analysis_tools/choose_width.py on tiny nets."""
 
 import json
+import shlex
 
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
+from builders import ROOT
 from us3l_mm.config import load_config
 from us3l_mm.deploy import costs
 from us3l_mm.deploy.costs import width_complexity
@@ -14,6 +16,7 @@ from us3l_mm.slim import calibrate_bn
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
 
+PROBE = 'configs/digits/r18_1xb128-20e_digits.py'
 PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
 DETECTOR = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
 ALL_WIDTHS = 'configs/digits/slimmable-retinanet_r18-fpn_1xb4-10e_digits.py'
@@ -61,12 +64,12 @@ def test_costs_of_a_pretraining_are_those_of_its_backbone(run_tool, tmp_path, ca
     rows, net = read(tmp_path / 'a')['widths'], MODELS.build(dict(type='us3l_mm.SlimmableResNet_CIFAR', **NET))
     assert [row['width'] for row in rows] == [1.0, 0.3]
     for row in rows:
-        expected = width_complexity(net, row['width'], 16)
-        assert (row['params'], row['macs']) == (expected['params'], expected['macs'])
+        expected = width_complexity(net, row['width'], (16, 16))
+        assert (row['params'], row['macs']) == (expected['params'], expected['macs']) and row['size'] == [16, 16]
         assert row['activation_bytes'] > 0 and 'latency_ms' not in row
     assert is_png(tmp_path / 'a.png')
     table = (tmp_path / 'a.md').read_text()
-    assert table in capsys.readouterr().out and '| 0.3 |' in table and 'latency' not in table
+    assert table in capsys.readouterr().out and '| 0.3 | 16 x 16 |' in table and 'latency' not in table
 
 
 def test_costs_of_a_detector_are_those_of_backbone_and_neck(run_tool, tmp_path, fake_time):
@@ -84,7 +87,7 @@ def test_costs_of_a_detector_are_those_of_backbone_and_neck(run_tool, tmp_path, 
 
 
 def test_widest_width_within_the_macs_is_chosen_among_the_calibrated_ones(run_tool, folder, tmp_path, capsys):
-    budget = width_complexity(SlimmableResNet_CIFAR(**NET), 0.75, 16)['macs']
+    budget = width_complexity(SlimmableResNet_CIFAR(**NET), 0.75, (16, 16))['macs']
     args = ['--max-macs', budget, '--input', 16, '--probe', folder / 'probe.json', '--out', tmp_path / 'c']
     run_tool('choose_width', PRETRAIN, folder / 'calibrated.pth', *args)
     report = read(tmp_path / 'c')
@@ -97,8 +100,73 @@ def test_widest_width_within_the_macs_is_chosen_among_the_calibrated_ones(run_to
     ]
     said = capsys.readouterr().out
     assert 'chosen: width 0.75' in said and '--width 0.75 --format onnx' in said
-    assert '| 0.3 |' in said and '| – | yes |' in said
+    assert '| 0.3 | 16 x 16 |' in said and '| – | yes |' in said
     assert is_png(tmp_path / 'c.png')
+
+
+def next_command(said):
+    """Words of the command that a tool says is next."""
+    return shlex.split(said.split('Next: ')[1].splitlines()[0])
+
+
+@pytest.mark.parametrize(
+    ('told', 'given', 'size'),
+    [
+        ({}, [], [16, 16]),  # by the config
+        (dict(input_size=(24, 24)), [], [24, 24]),  # by the checkpoint, of a training with other options
+        (dict(input_size=(24, 24)), ['--input', 32, 40], [32, 40]),
+    ],
+)
+def test_next_command_exports_for_the_images_of_the_choice(run_tool, folder, tmp_path, capsys, told, given, size):
+    checkpoint = tmp_path / 'with space.pth'
+    torch.save({**torch.load(folder / 'calibrated.pth'), 'meta': told}, checkpoint)
+    options = ['--cfg-options', 'model.data_preprocessor.mean=[1,2,3]', 'train_cfg.max_epochs=3']
+    run_tool('choose_width', PRETRAIN, checkpoint, '--max-params', '1M', *given, *options, '--out', tmp_path / 'c')
+    chosen = read(tmp_path / 'c')['widths'][0]
+    net = SlimmableResNet_CIFAR(**NET)
+    assert chosen['size'] == size and chosen['macs'] == width_complexity(net, 1.0, tuple(size))['macs']
+    python, tool, *words = next_command(capsys.readouterr().out)
+    assert (python, tool) == ('python', 'tools/export_width.py') and words[-3:] == options
+    words[words.index('onnx')] = 'torch-export'
+    run_tool('export_width', *words, '--out', tmp_path / 'net')
+    about = {'us3l_mm.json': ''}
+    torch.export.load(tmp_path / 'net.pt2', extra_files=about)
+    about = json.loads(about['us3l_mm.json'])
+    assert about['input'] == [3, *size] and about['preprocessing']['mean'] == [1, 2, 3]
+
+
+@pytest.fixture(scope='module')
+def probe(tmp_path_factory):
+    """Checkpoint of a probe at two of the widths that its backbone is calibrated for."""
+    cfg = load_config(PROBE, {'model.widths': [0.75, 0.3], 'model.backbone.init_cfg': None})
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    calibrate_bn(model.backbone, [1.0, 0.75, 0.5, 0.3], [torch.randn(2, 3, 16, 16)])
+    path = tmp_path_factory.mktemp('probe') / 'epoch_1.pth'
+    torch.save({'state_dict': model.state_dict()}, path)
+    return path
+
+
+def test_candidates_of_a_probe_are_the_probed_widths(run_tool, probe, tmp_path):
+    run_tool('choose_width', PROBE, probe, '--max-macs', '1G', '--out', tmp_path / 'c')
+    assert [row['width'] for row in read(tmp_path / 'c')['widths']] == [0.75, 0.3]
+
+
+def test_costs_of_a_probe_are_counted_at_any_width(run_tool, tmp_path):
+    run_tool('analyze_widths', PROBE, '--widths', 0.9, '--no-latency', '--out', tmp_path / 'a')
+    assert [(row['width'], row['size']) for row in read(tmp_path / 'a')['widths']] == [(0.9, [16, 16])]
+
+
+def test_pretraining_with_the_config_of_a_probe_is_refused(run_tool, folder):
+    for widths in ([], ['--widths', 0.75]):
+        with pytest.raises(RuntimeError, match='calibrated.pth has no head of a linear probe: give a checkpoint that'):
+            run_tool('choose_width', PROBE, folder / 'calibrated.pth', '--max-macs', '1G', *widths)
+
+
+def test_size_that_nothing_tells_has_to_be_given(run_tool, folder, tmp_path):
+    (tmp_path / 'bare.py').write_text(f"_base_ = '{ROOT / PRETRAIN}'\ntrain_dataloader = None\n")
+    with pytest.raises(ValueError, match='neither the checkpoint nor the config tells the size of images: give --in'):
+        run_tool('choose_width', tmp_path / 'bare.py', folder / 'calibrated.pth', '--max-macs', '1G')
 
 
 def test_width_of_a_detector_for_all_widths_is_chosen(run_tool, tmp_path, capsys):

@@ -388,9 +388,24 @@ def test_checkpoint_of_something_else_is_refused(run_tool, folder, tmp_path):
         export_width(run_tool, tmp_path, 'x', PRETRAIN, '--width', 0.5, '--format', 'dense')
 
 
-def test_detector_needs_an_image_size(run_tool, folder):
-    with pytest.raises(ValueError, match='give --input HEIGHT WIDTH'):
-        export_width(run_tool, folder, 'detector', DETECTOR, '--width', 0.5, '--format', 'torch-export')
+@pytest.mark.parametrize(
+    ('name', 'config', 'told', 'size'),
+    [('pretrain', PRETRAIN, None, 16), ('pretrain', PRETRAIN, 24, 24), ('detector', DETECTOR, None, 64)],
+)
+def test_size_of_images_comes_from_checkpoint_or_config_and_stays_with_the_export(
+    run_tool, folder, tmp_path, name, config, told, size
+):
+    state = torch.load(folder / f'{name}.pth')
+    if told:
+        state['meta']['input_size'] = (told, told)
+    torch.save(state, tmp_path / 'net.pth')
+    dense = tmp_path / 'dense'
+    export_width(run_tool, tmp_path, 'net', config, '--width', 0.5, '--format', 'dense', '--out', dense)
+    for source, given, out in ((tmp_path / 'net.pth', config, 'a'), (f'{dense}.pth', f'{dense}.py', 'b')):
+        run_tool('export_width', given, source, '--width', 0.5, '--format', 'torch-export', '--out', tmp_path / out)
+        extra = {'us3l_mm.json': ''}
+        torch.export.load(tmp_path / f'{out}.pt2', extra_files=extra)
+        assert json.loads(extra['us3l_mm.json'])['input'] == [3, size, size]
 
 
 def test_framework_without_that_backbone_is_refused(run_tool, folder):

@@ -9,7 +9,15 @@ from us3l_mm.visualization import text_table, write_report
 
 ROWS = [
     dict(
-        width=1.0, params=2000, macs=3_000_000, probe=97.8, probe_random=84.7, few=91.7, few_random=63.3, box_ap=41.25
+        width=1.0,
+        size=[16, 24],
+        params=2000,
+        macs=3_000_000,
+        probe=97.8,
+        probe_random=84.7,
+        few=91.7,
+        few_random=63.3,
+        box_ap=41.25,
     ),
     dict(width=0.5, params=500, macs=900_000, probe=95.0, probe_random=80.0, few=85.0, few_random=60.0, box_ap=None),
 ]
@@ -19,7 +27,7 @@ def test_table_holds_every_number_and_a_dash_for_none():
     header, _, first, second = text_table(ROWS).splitlines()
     assert header.count('|') == first.count('|') == second.count('|')
     assert [cell.strip() for cell in first.split('|')[1:-1]] == [
-        '1', '2,000', '3,000,000', '97.8', '84.7', '91.7', '63.3', '41.2',
+        '1', '16 x 24', '2,000', '3,000,000', '97.8', '84.7', '91.7', '63.3', '41.2',
     ]  # fmt: skip
     assert second.rstrip(' |').endswith('–')
 

@@ -1,6 +1,6 @@
 """Count parameters, MACs and activation memory of a model at several widths, and measure its latency.
 
-python tools/analysis_tools/analyze_widths.py CONFIG --widths 1.0 0.75 0.5 0.25 --input 224
+python tools/analysis_tools/analyze_widths.py CONFIG --widths 1.0 0.75 0.5 0.25
 
 Costs don't depend on the weights, so no checkpoint is needed. They are those of the backbone of a pretraining, of the
 whole classifier, or of backbone and neck of a detector.

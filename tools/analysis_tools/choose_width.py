@@ -2,13 +2,14 @@
 
 python tools/analysis_tools/choose_width.py CONFIG CALIBRATED_CHECKPOINT --max-macs 1G
 python tools/analysis_tools/choose_width.py CONFIG CALIBRATED_CHECKPOINT --max-latency-ms 20 --device cpu \
-    --threads 1 --input 224 --probe work_dirs/.../linear_probe.json
+    --threads 1 --probe work_dirs/.../linear_probe.json
 
 A width has to meet all budgets that are given. The exit status is 1 if none does.
 """
 
 import argparse
 import os.path as osp
+import shlex
 from pathlib import Path
 
 from us3l_mm.deploy.budget import parse_amount, read_accuracy, widest_within, within
@@ -16,6 +17,16 @@ from us3l_mm.slim import parse_single_width
 from us3l_mm.utils.arguments import CfgOptions, add_measuring, check_measuring, checked
 from us3l_mm.utils.files import write_files
 from us3l_mm.visualization.cost_report import choice_figure, cost_table, report_files
+
+
+class KeepText(CfgOptions):
+    """Config entries, with their text beside them for the next command."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Keep and parse the entries."""
+        namespace.cfg_text = values
+        super().__call__(parser, namespace, list(values), option_string)
+
 
 OPTIONS = {'macs': '--max-macs', 'params': '--max-params', 'latency_ms': '--max-latency-ms'}
 
@@ -43,7 +54,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', help='files to write, without suffix; CHECKPOINT_choice if not given')
     add_measuring(parser)
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
+    parser.add_argument('--cfg-options', nargs='+', action=KeepText, help='override config entries: key=value ...')
     args = parser.parse_args()
     args.budgets = {key: getattr(args, option[2:].replace('-', '_')) for key, option in OPTIONS.items()}
     args.budgets = {key: budget for key, budget in args.budgets.items() if budget is not None}
@@ -53,6 +64,13 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'no such file: {args.checkpoint}')
     check_measuring(parser, args)
     return args
+
+
+def export_command(args: argparse.Namespace, chosen: dict) -> str:
+    """Write the command that exports the chosen width, for the images that it was chosen by."""
+    words = ['python', 'tools/export_width.py', args.config, args.checkpoint, '--width', f'{chosen["width"]:g}']
+    words += ['--format', 'onnx', '--input', *map(str, dict.fromkeys(chosen['size']))]
+    return shlex.join([*words, *(['--cfg-options', *args.cfg_text] if args.cfg_options else [])])
 
 
 def main() -> None:
@@ -86,10 +104,7 @@ def main() -> None:
         raise SystemExit(
             f'no width is within the budget; the least there is: {least}; calibrate and give narrower --widths'
         )
-    print(
-        f'chosen: width {chosen["width"]:g}. Next: python tools/export_width.py {args.config} {args.checkpoint} '
-        f'--width {chosen["width"]:g} --format onnx'
-    )
+    print(f'chosen: width {chosen["width"]:g}. Next: {export_command(args, chosen)}')
 
 
 if __name__ == '__main__':

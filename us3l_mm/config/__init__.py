@@ -3,6 +3,7 @@
 from us3l_mm.registry import find_class
 
 from .find import constructor_parameters, find_datasets, find_dicts, is_detector, names_scope
+from .input_size import input_size
 from .load import load_config, read_config
 from .own_data import OwnData
 from .require_data import require_data
@@ -19,6 +20,7 @@ __all__ = [
     'find_datasets',
     'find_dicts',
     'fit_width',
+    'input_size',
     'is_detector',
     'load_config',
     'move_data',

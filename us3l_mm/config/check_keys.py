@@ -15,6 +15,7 @@ _READ = (
     'data_root',
     'efficient_conv_bn_eval',
     'find_unused_parameters',
+    'input_size',
     'model_wrapper_cfg',
     'overwrite',
     'runner_type',

@@ -13,9 +13,10 @@ from us3l_mm.utils.nearest import nearest
 
 from .check_keys import refuse_misspelt
 from .find import find_dicts
+from .input_size import input_size
 from .own_data import OwnData, use_own_data
 from .set_data import apply_own_root, move_data, set_classes
-from .set_labels import check_coco, follow_data, number_folders
+from .set_labels import check_coco, follow_data, limit_topk, number_folders
 from .set_width import fit_width
 
 
@@ -31,7 +32,8 @@ def read_config(path: str, cfg_options: dict | None = None, own: OwnData | None 
 
     Returns:
         Config: The config. Evaluators have the annotation files of their data sets, and labels go by the names of
-        classes; see :func:`follow_data`, :func:`check_coco` and :func:`number_folders`.
+        classes; see :func:`follow_data`, :func:`check_coco` and :func:`number_folders`. No top-k accuracy has a k above
+        the number of classes.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -52,7 +54,7 @@ def read_config(path: str, cfg_options: dict | None = None, own: OwnData | None 
     if 'classes' in cfg:
         set_classes(cfg, cfg.classes)
     check_coco(follow_data(cfg), stock_classes=False)
-    return number_folders(cfg)
+    return limit_topk(number_folders(cfg))
 
 
 def _refuse_missing(path: Path) -> None:
@@ -87,7 +89,8 @@ def load_config(
         own (OwnData, optional): Data of one's own, see :func:`use_own_data`. Defaults to None.
 
     Returns:
-        Config: The config.
+        Config: The config, with the size of the images as ``input_size``, see :func:`input_size`, which checkpoints
+        then tell.
 
     Raises:
         ValueError: See :func:`set_width` and :func:`read_config`; or if ``sync_bn`` would replace slimmable layers.
@@ -99,6 +102,7 @@ def load_config(
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     _refuse_sync_bn(cfg, fit_width(cfg, width))
+    cfg.input_size = input_size(cfg)
     return check_coco(cfg)
 
 

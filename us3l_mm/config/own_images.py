@@ -105,8 +105,6 @@ def set_image_size(cfg: Config, size: int) -> list[str]:
         if kind in _SIZES:
             value = step[_SIZES[kind]]
             step[_SIZES[kind]] = scaled(value) if isinstance(value, int) else tuple(map(scaled, value))
-    if 'input_size' in cfg:
-        cfg.input_size = size
     if 'img_size' in cfg.model.get('backbone', {}):
         cfg.model.backbone.img_size = size
     return [f'images of {size} x {size} pixels in the place of {before} x {before}']

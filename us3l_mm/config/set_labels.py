@@ -9,6 +9,8 @@ from mmengine.logging import print_log
 from mmengine.registry import METRICS
 from mmpretrain.datasets import CustomDataset, ImageNet
 from mmpretrain.datasets.custom import find_folders
+from mmpretrain.evaluation import Accuracy
+from mmpretrain.models import ClsHead
 
 from us3l_mm.datasets import ClassFolders, refuse_unknown
 from us3l_mm.registry import DATASETS
@@ -130,6 +132,33 @@ def number_folders(cfg: Config) -> Config:
     before = set(set_num_classes(cfg, len(folders))) - {len(folders)}
     if before:
         _tell(f'num_classes={len(folders)} in the place of {before.pop()}: so many folders are in {place}')
+    return cfg
+
+
+def limit_topk(cfg: Config) -> Config:
+    """Leave values of k that are above the number of classes out of the top-k accuracies, which would be errors.
+
+    Args:
+        cfg (Config): Config; changed in place.
+
+    Returns:
+        Config: ``cfg``.
+    """
+    scope, model = cfg.get('default_scope'), cfg.get('model') or {}
+    heads = [part for part in find_dicts(model) if issubclass(find_class(part.get('type'), scope) or object, ClsHead)]
+    counts = [head.num_classes for head in heads if head.get('num_classes')]
+    if not counts:
+        return cfg
+    metrics = [part for key in cfg if key.endswith('_evaluator') for part in find_dicts(cfg[key])]
+    kinds = (METRICS.get('us3l_mm.WidthAccuracy'), Accuracy)
+    accuracies = [part for part in metrics if find_class(part.get('type'), scope, METRICS) in kinds]
+    for part in [*heads, *accuracies]:
+        topk = part.get('topk') or 1
+        given = [topk] if isinstance(topk, int) else list(topk)
+        kept = [k for k in given if k <= min(counts)] or [1]
+        if kept != given:
+            part.topk = tuple(kept)
+            _tell(f'topk={part.topk} in the place of {topk}: there are {min(counts)} classes')
     return cfg
 
 

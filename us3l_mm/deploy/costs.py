@@ -129,22 +129,22 @@ def count(net: nn.Module, images: Tensor) -> dict[str, int]:
     return dict(params=int(counted['params']), macs=int(counted['flops']))
 
 
-def width_complexity(module: nn.Module, width: Width, input_size: int) -> dict[str, Any]:
-    """Count parameters and MACs of a slimmable backbone at one width, for one square image.
+def width_complexity(module: nn.Module, width: Width, size: tuple[int, int]) -> dict[str, Any]:
+    """Count parameters and MACs of a slimmable backbone at one width, for one image.
 
     Args:
         module (nn.Module): Slimmable backbone.
         width (Width): As for :func:`us3l_mm.slim.use_width`.
-        input_size (int): Height and width of the image, in pixels.
+        size (tuple[int, int]): Height and width of the image, in pixels.
 
     Returns:
-        dict[str, Any]: ``width``, ``params`` and ``macs``; see :func:`count`.
+        dict[str, Any]: ``width``, ``size``, ``params`` and ``macs``; see :func:`count`.
     """
     dense = to_dense(module, width, with_statistics=False).eval()
-    return dict(width=width, **count(dense, _one_image(dense, (input_size, input_size))))
+    return dict(width=width, size=size, **count(dense, _one_image(dense, size)))
 
 
-def plain_costs(net: nn.Module, size: tuple[int, int], batch: int = 1) -> dict[str, int]:
+def plain_costs(net: nn.Module, size: tuple[int, int], batch: int = 1) -> dict[str, Any]:
     """Count the costs of a dense network that need no measurement.
 
     Args:
@@ -153,9 +153,10 @@ def plain_costs(net: nn.Module, size: tuple[int, int], batch: int = 1) -> dict[s
         batch (int): Images at a time, for ``activation_bytes``. Defaults to 1.
 
     Returns:
-        dict[str, int]: ``params``; ``macs`` of one image; ``activation_bytes``, see :func:`activation_memory`.
+        dict[str, Any]: ``size``, ``params``, ``macs`` of one image, and ``activation_bytes``, see
+        :func:`activation_memory`.
     """
-    return dict(count(net, _one_image(net, size)), activation_bytes=activation_memory(net, size, batch))
+    return dict(size=size, **count(net, _one_image(net, size)), activation_bytes=activation_memory(net, size, batch))
 
 
 def _one_image(net: nn.Module, size: tuple[int, int]) -> Tensor:

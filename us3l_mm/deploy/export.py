@@ -25,6 +25,7 @@ ONNX_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 def describe(plain: PlainModel, config: str, checkpoint: str) -> dict:
     """Describe an exported network in numbers and words, for the file itself."""
     known = plain.cfg.model.get('data_preprocessor') or {}
+    images = {} if plain.size is None else dict(input=[3, *plain.size])
     pixels = {key: known[key] for key in ('mean', 'std', 'to_rgb', 'bgr_to_rgb') if key in known}
     return dict(
         width=plain.width,
@@ -33,6 +34,7 @@ def describe(plain: PlainModel, config: str, checkpoint: str) -> dict:
         checkpoint=checkpoint,
         us3l_mm=__version__,
         preprocessing=pixels,
+        **images,
     )
 
 
@@ -46,6 +48,8 @@ def checkpoint_files(out: Path, cfg: Config, model: nn.Module, plain: PlainModel
     meta = {'us3l_mm_export': about}
     if 'dataset_meta' in plain.meta:  # names of the classes
         meta['dataset_meta'] = plain.meta['dataset_meta']
+    if plain.size is not None:
+        meta['input_size'] = plain.size
     cfg = Config(cfg.to_dict())
     if names_scope(cfg.to_dict(), 'us3l_mm'):
         cfg.custom_imports = dict(imports=['us3l_mm.models'], allow_failed_imports=False)

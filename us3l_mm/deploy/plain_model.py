@@ -10,8 +10,8 @@ from mmengine.runner import CheckpointLoader
 from mmpretrain.models import BaseClassifier
 from torch import Tensor, nn
 
-from us3l_mm.config import find_class, is_detector, read_config, set_width
-from us3l_mm.models import SlimmableBackboneMixin, SlimmableLinearClsHead, dense_classifier
+from us3l_mm.config import find_class, input_size, is_detector, read_config, set_width
+from us3l_mm.models import LinearProbe, SlimmableBackboneMixin, SlimmableLinearClsHead, dense_classifier
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import SwitchableBatchNorm2d, Width, check_width, parse_key, width_key, width_label
 
@@ -31,6 +31,8 @@ class PlainModel:
         part (str): What is exported: ``'backbone'``, ``'classifier'`` or ``'detector'``.
         width (float | dict[str, float]): Width of the network, or the widths of its parts.
         meta (dict): ``meta`` of the checkpoint.
+        size (tuple[int, int], optional): Height and width of the images that it was trained for, by the checkpoint or
+            else by the config.
     """
 
     cfg: Config
@@ -38,6 +40,7 @@ class PlainModel:
     part: str
     width: float | dict[str, float]
     meta: dict[str, Any]
+    size: tuple[int, int] | None
 
 
 class Inference(nn.Module):
@@ -93,6 +96,8 @@ def plain_model(
         raise ValueError(f'{path} leaves the width open: give --width')
     width = check_width(fixed if width is None else width)
     state, meta = (None, {}) if checkpoint is None else _read_checkpoint(checkpoint)
+    if issubclass(kind, LinearProbe):  # it may have been trained with heads of other widths than the config has
+        source.model.widths = [width] if state is None else _probed_widths(state, checkpoint)
     several = hasattr(kind, 'dense') or (part == 'classifier' and _has_slimmable_head(source))
     cfg, model = _from_several(source, state, width) if several else _from_one(source, part, state, width)
     if part != 'backbone':
@@ -101,11 +106,13 @@ def plain_model(
                 cfg[key] = source[key]
         if several:
             plain_evaluator(cfg.get('test_evaluator'))
-    return PlainModel(cfg, model.eval(), part, width, meta)
+    size = meta.get('input_size') or input_size(source) or getattr(model.backbone, 'img_size', None)
+    size = (size, size) if isinstance(size, int) else size and tuple(size)
+    return PlainModel(cfg, model.eval(), part, width, meta, size)
 
 
 def list_widths(path: str, checkpoint: str, cfg_options: dict | None = None) -> list[float]:
-    """List the widths that a checkpoint is calibrated for, from the widest.
+    """List the widths that a checkpoint is calibrated for and, of a linear probe, has heads for; from the widest.
 
     Args:
         path (str): Config.
@@ -114,10 +121,10 @@ def list_widths(path: str, checkpoint: str, cfg_options: dict | None = None) -> 
 
     Raises:
         ValueError: If the config fixes the width, or the backbone has no batch norm.
-        RuntimeError: If no width is calibrated.
+        RuntimeError: If no width is calibrated, or the config is a linear probe's and the checkpoint not.
     """
     cfg = read_config(path, cfg_options)
-    _kind_of(cfg)
+    kind, _ = _kind_of(cfg)
     if _fixed_width(cfg) is not None:
         raise ValueError(
             f'{path} fixes the width at {width_label(_fixed_width(cfg))}, so there is nothing to choose; '
@@ -135,6 +142,8 @@ def list_widths(path: str, checkpoint: str, cfg_options: dict | None = None) -> 
     if not norms:
         raise ValueError(f'{cfg.model.backbone.type} has no batch norm, so that every width is ready: give --widths')
     widths = [width for width in map(parse_key, set.intersection(*norms)) if isinstance(width, float)]
+    if issubclass(kind, LinearProbe):
+        widths = [width for width in _probed_widths(state, checkpoint) if width in widths]
     if not widths:
         raise RuntimeError(
             f'{checkpoint} has no batch-norm statistics. Measure them with '
@@ -187,7 +196,22 @@ def _read_checkpoint(checkpoint: str) -> tuple[dict[str, Tensor], dict]:
     state = loaded.get('state_dict', loaded)
     if not any(key.startswith('backbone.') for key in state):
         raise RuntimeError(f"{checkpoint} has no keys that start with 'backbone.', got {list(state)[:3]}")
-    return state, loaded.get('meta', {})
+    return state, loaded.get('meta') or {}
+
+
+def _probed_widths(state: dict[str, Tensor], checkpoint: str) -> list[Width]:
+    """List the widths that a linear probe has heads for.
+
+    Raises:
+        RuntimeError: If there is none.
+    """
+    heads = dict.fromkeys(key.split('.')[1] for key in state if key.startswith('heads.'))
+    if not heads:
+        raise RuntimeError(
+            f'{checkpoint} has no head of a linear probe: give a checkpoint that tools/linear_probe.py wrote, or this '
+            'one with the config of its pretraining'
+        )
+    return [parse_key(key) for key in heads]
 
 
 def _build(cfg: Config, part: ConfigDict) -> nn.Module:
@@ -199,9 +223,6 @@ def _from_several(source: Config, state: dict[str, Tensor] | None, width: Width)
     """Config and dense network of a slimmable model."""
     if _fixed_width(source) is not None and not hasattr(_kind_of(source)[0], 'dense'):
         set_width(source, width)  # it may have been trained at another width than its config has
-    if state is not None and 'widths' in source.model:  # a probe may have been trained with heads of other widths
-        heads = dict.fromkeys(key.split('.')[1] for key in state if key.startswith('heads.'))
-        source.model.widths = [parse_key(key) for key in heads] or source.model.widths
     model = _build(source, source.model)
     if state is not None:
         model.load_state_dict(state, strict=True)
@@ -255,18 +276,18 @@ def image_size(given: list[int] | None, plain: PlainModel) -> tuple[int, int]:
     """Choose the height and width of the images that a model is traced or measured with, in pixels.
 
     Args:
-        given (list[int], optional): Side, or height and width. Defaults to ``img_size`` of the backbone if it has
-            one, else to 224; a detector has no default.
+        given (list[int], optional): Side, or height and width. Defaults to the size that the model was trained for.
         plain (PlainModel): The model.
 
     Raises:
-        ValueError: If the numbers make no size, or none is given for a detector.
+        ValueError: If the numbers make no size, or none is given where neither checkpoint nor config tells it.
     """
     if given is None:
-        if plain.part == 'detector':
-            raise ValueError('a detector has no image size of its own: give --input HEIGHT WIDTH')
-        size = getattr(plain.model.backbone, 'img_size', 224)
-        return (size, size) if isinstance(size, int) else tuple(size)
+        if plain.size is None:
+            raise ValueError(
+                'neither the checkpoint nor the config tells the size of images: give --input HEIGHT WIDTH'
+            )
+        return plain.size
     if len(given) > 2 or min(given) < 1:
         raise ValueError(f'--input takes a side, or a height and a width, in pixels, got {given}')
     return given[0], given[-1]

@@ -6,6 +6,8 @@ import warnings
 import torch
 from mmengine.logging import MMLogger
 
+from us3l_mm.utils.tables import image_text
+
 from .costs import net_latency, plain_costs
 from .plain_model import Inference, image_size, list_widths, plain_model
 
@@ -40,5 +42,5 @@ def width_rows(args: argparse.Namespace, checkpoint: str | None = None, latency:
             rows.append(dict(width=width, **plain_costs(net, size, args.batch)))
             if latency:
                 rows[-1].update(net_latency(net, size, args.batch, args.device, args.warmup, args.repeats))
-    images = f'{args.batch} x 3 x {size[0]} x {size[1]}'
+    images = f'{args.batch} x 3 x {image_text(size)}'
     return rows, f'{plain.part}, {images}, {args.device}, {torch.get_num_threads()} thread(s)'

@@ -8,6 +8,7 @@ from .deferred_log_hook import DeferredRuntimeInfoHook
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .non_finite_hook import NonFiniteHook
 from .runner import ResumableRunner
+from .schedule_timer_hook import ScheduleTimerHook
 
 __all__ = [
     'BFloat16OptimWrapper',
@@ -19,4 +20,5 @@ __all__ = [
     'ResumableEpochLoop',
     'ResumableIterLoop',
     'ResumableRunner',
+    'ScheduleTimerHook',
 ]

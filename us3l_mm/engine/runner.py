@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, master_only
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, IterTimerHook
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
@@ -21,6 +21,7 @@ from .forks import end_forks_by_sigterm
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .non_finite_hook import NonFiniteHook
 from .quiet_worker import quieten
+from .schedule_timer_hook import ScheduleTimerHook
 from .signals import SignalHook, SignalRequests
 from .work_dir import Found, lock, newest_checkpoint, read_training_checkpoint, refuse_to_overwrite
 
@@ -28,6 +29,7 @@ _OURS = {
     CheckpointHook: ResumableCheckpointHook,
     EpochBasedTrainLoop: ResumableEpochLoop,
     IterBasedTrainLoop: ResumableIterLoop,
+    IterTimerHook: ScheduleTimerHook,
 }
 
 
@@ -40,9 +42,11 @@ class ResumableRunner(Runner):
     - A work dir is locked; one with checkpoints is not trained over unless the config says ``overwrite = True``.
     - Keys of a checkpoint that are missing, and losses that are not finite, are errors.
     - SIGTERM and SIGINT write a checkpoint and stop, SIGUSR1 writes one and goes on.
+    - The ETA knows how many widths the iterations to come train.
 
-    For this, our loops and :class:`ResumableCheckpointHook` take the place of mmengine's own; other types are left
-    alone. Arguments as for mmengine's. Use it in any config by ``runner_type = 'us3l_mm.ResumableRunner'``.
+    For this, our loops, :class:`ResumableCheckpointHook` and :class:`ScheduleTimerHook` take the place of mmengine's
+    own; other types are left alone. Arguments as for mmengine's. Use it in any config by
+    ``runner_type = 'us3l_mm.ResumableRunner'``.
 
     Raises:
         SystemExit: If another training has the work dir, or it has checkpoints that this one would overwrite.
@@ -63,7 +67,7 @@ class ResumableRunner(Runner):
                 refuse_to_overwrite(Path(self.work_dir), self.cfg.get('overwrite', False))
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
-        """Register a hook, ours in place of mmengine's ``CheckpointHook``."""
+        """Register a hook, ours in place of mmengine's ``CheckpointHook`` and ``IterTimerHook``."""
         if isinstance(hook, dict) and '://' not in str(hook.get('out_dir')):
             hook = _ours(hook, MMENGINE_HOOKS)
         super().register_hook(hook, priority)
@@ -160,6 +164,8 @@ class ResumableRunner(Runner):
             OSError: If it cannot be written; what was there before is untouched.
         """
         meta = dict(kwargs.pop('meta', None) or {}, us3l_mm_version=__version__)
+        if self.cfg.get('input_size') is not None:  # for the steps after this one
+            meta['input_size'] = self.cfg.input_size
         if isinstance(self.train_loop, ResumableEpochLoop):
             meta['epoch_length'] = len(self.train_loop.dataloader)
         save = functools.partial(super().save_checkpoint, *args, meta=meta, **kwargs)

@@ -12,7 +12,7 @@ from torch import nn
 from us3l_mm.deploy.costs import detector_costs, measure_latency
 from us3l_mm.models.detectors import SlimmableDetector
 from us3l_mm.slim import Width, check_count, check_width, check_widths, use_width, width_label
-from us3l_mm.utils.tables import markdown_table
+from us3l_mm.utils.tables import image_text, markdown_table
 
 
 def evaluate_widths(runner: Runner, widths: Sequence[Width], warmup: int = 3, repeats: int = 10) -> list[dict]:
@@ -77,5 +77,5 @@ def widths_table(rows: Sequence[dict]) -> str:
         ]
         for row in rows
     ]
-    size = ' x '.join(map(str, rows[0]['size']))
+    size = image_text(rows[0]['size'])
     return f'{markdown_table(header, lines)}\n\nMACs and latency are for one image of {size} pixels.'

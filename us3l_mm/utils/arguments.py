@@ -92,7 +92,13 @@ def own_data(args: argparse.Namespace) -> dict[str, object]:
 def add_measuring(parser: argparse.ArgumentParser) -> None:
     """Add the options for counting costs and measuring latency."""
     add = parser.add_argument
-    add('--input', type=count_from(1), nargs='+', metavar='PIXELS', help='side, or height and width, of an image')
+    add(
+        '--input',
+        type=count_from(1),
+        nargs='+',
+        metavar='PIXELS',
+        help='side, or height and width, of an image, such as 224; that of the training if not given',
+    )
     add('--batch', type=count_from(1), default=1, help='images in a batch')
     add('--device', choices=['cpu', 'cuda'], default='cpu', help='where latency is measured')
     add('--threads', type=count_from(1), help='threads of torch; all cores if not given')

@@ -5,6 +5,11 @@ from collections.abc import Iterable, Sequence
 MISSING = '–'
 
 
+def image_text(size: Sequence[int]) -> str:
+    """Write the height and width of an image as '64 x 48'."""
+    return f'{size[0]} x {size[1]}'
+
+
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Format a Markdown table; None becomes a dash.
 

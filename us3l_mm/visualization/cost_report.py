@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from us3l_mm.utils.tables import MISSING, markdown_table
+from us3l_mm.utils.tables import MISSING, image_text, markdown_table
 
 from .curves import Curve, Panel, plot_panels
 
@@ -28,11 +28,12 @@ def cost_table(rows: Sequence[dict]) -> str:
     """Format costs as a Markdown table, without the columns that no row has.
 
     Args:
-        rows (Sequence[dict]): One for each width: ``width`` and any keys of :data:`COLUMNS`; with ``latency_ms`` also
-            ``latency_p10_ms`` and ``latency_p90_ms``; with a budget ``fits``, whether the width is within it.
+        rows (Sequence[dict]): One for each width: ``width``, ``size`` and any keys of :data:`COLUMNS`; with
+            ``latency_ms`` also ``latency_p10_ms`` and ``latency_p90_ms``; with a budget ``fits``, whether the width is
+            within it.
     """
     columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in rows)]
-    header = ['width']
+    header = ['width', 'image']
     for key, title, _, _ in columns:
         header += [title, 'p10-p90 (ms)'] if key == 'latency_ms' else [title]
     header += ['within the budget'] if 'fits' in rows[0] else []
@@ -40,7 +41,7 @@ def cost_table(rows: Sequence[dict]) -> str:
 
 
 def _cells(row: dict, columns: Sequence[tuple]) -> list[str]:
-    cells = [f'{row["width"]:g}']
+    cells = [f'{row["width"]:g}', image_text(row['size'])]
     for key, _, unit, form in columns:
         cells.append(MISSING if row.get(key) is None else form.format(row[key] / unit))
         if key == 'latency_ms':

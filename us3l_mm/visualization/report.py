@@ -6,19 +6,20 @@ import json
 from pathlib import Path
 
 from us3l_mm.utils.files import write_text
-from us3l_mm.utils.tables import MISSING, markdown_table
+from us3l_mm.utils.tables import MISSING, image_text, markdown_table
 
 from .curves import Curve, Panel, plot_panels
 
 COLUMNS = (
-    ('width', 'Width', '{:g}'),
-    ('params', 'Parameters', '{:,}'),
-    ('macs', 'MACs', '{:,}'),
-    ('probe', 'Probe, all labels (%)', '{:.1f}'),
-    ('probe_random', 'the same, random net', '{:.1f}'),
-    ('few', 'Probe, 10 labels a class (%)', '{:.1f}'),
-    ('few_random', 'the same, random net', '{:.1f}'),
-    ('box_ap', 'Box AP, fine-tuned (%)', '{:.1f}'),
+    ('width', 'Width', '{:g}'.format),
+    ('size', 'Image', image_text),
+    ('params', 'Parameters', '{:,}'.format),
+    ('macs', 'MACs', '{:,}'.format),
+    ('probe', 'Probe, all labels (%)', '{:.1f}'.format),
+    ('probe_random', 'the same, random net', '{:.1f}'.format),
+    ('few', 'Probe, 10 labels a class (%)', '{:.1f}'.format),
+    ('few_random', 'the same, random net', '{:.1f}'.format),
+    ('box_ap', 'Box AP, fine-tuned (%)', '{:.1f}'.format),
 )
 CURVES = {
     'Probe, all labels (%)': ('probe', 'probe_random'),
@@ -45,7 +46,7 @@ svg {{ max-width: 100%; height: auto; }}
 
 
 def _cells(row: dict) -> list[str]:
-    return [MISSING if row.get(key) is None else fmt.format(row[key]) for key, _, fmt in COLUMNS]
+    return [MISSING if row.get(key) is None else text(row[key]) for key, _, text in COLUMNS]
 
 
 def text_table(rows: list[dict]) -> str:

@@ -1,0 +1,60 @@
+"""The time that is left of a training whose iterations get dearer."""
+
+from typing import Any
+
+import numpy as np
+from mmengine.hooks import IterTimerHook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from us3l_mm.models.multi_width import MultiWidthTraining
+from us3l_mm.registry import HOOKS
+
+_POINTS = 1000  # iterations whose widths are drawn in advance: a few milliseconds, and enough to follow a schedule
+
+
+@HOOKS.register_module()
+class ScheduleTimerHook(IterTimerHook):
+    """mmengine's ``IterTimerHook``, whose ETA knows how many widths the iterations to come train.
+
+    mmengine's takes them to last as long as those so far, which train the full width only at first. Here an iteration
+    costs the sum of the squares of its widths, which is about what MACs go by. :class:`ResumableRunner` takes this
+    hook in place of mmengine's; for models of one width it does the same.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Look at the schedule of the widths."""
+        super().before_train(runner)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._costs = None
+        if isinstance(model, MultiWidthTraining):
+            self._costs = schedule_costs(model, runner.max_iters, runner.max_epochs)
+
+    def _after_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = 'train'
+    ) -> None:
+        """Measure as mmengine does, then set the ETA by the costs of what is done here and of what is left."""
+        super()._after_iter(runner, batch_idx, data_batch, outputs, mode)
+        if mode == 'train' and self._costs is not None:
+            start, now, end = np.interp([self.start_iter, runner.iter + 1, runner.max_iters], *self._costs)
+            runner.message_hub.update_info('eta', float(self.time_sec_tot * (end - now) / (now - start)))
+
+
+def schedule_costs(model: MultiWidthTraining, max_iters: int, max_epochs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Add up what a training costs up to some of its iterations.
+
+    Args:
+        model (MultiWidthTraining): Model with a sampler.
+        max_iters (int): Iterations of the whole training.
+        max_epochs (int): Its epochs.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: Numbers of iterations from 0 to ``max_iters``, and the cost up to each, in
+        iterations of width 1.0.
+    """
+    edges = np.unique(np.linspace(0, max_iters, _POINTS + 1).astype(int))
+    costs = [0.0]
+    for first, end in zip(edges[:-1].tolist(), edges[1:].tolist()):
+        clock = (first * max_epochs // max_iters, max_epochs) if model.by_epoch else (first, max_iters)
+        costs.append(costs[-1] + (end - first) * sum(width**2 for width in model.sampler(first, *clock)))
+    return edges, np.array(costs)
