@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from us3l_mm.config import constructor_parameters, find_dicts, names_scope
+from us3l_mm.config import constructor_parameters, find_datasets, find_dicts, names_scope
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import slim_channels
 
@@ -119,9 +119,18 @@ def stock_config(plain: PlainModel, framework: str | None = None) -> Config:
             del part['_scope_']
     tests = [key for key in cfg if key.startswith('test_')]
     if names_scope([cfg[key] for key in tests], 'us3l_mm'):  # for example our data set; the model needs none of it
+        pipelines = [part.pipeline for _, part in find_datasets(cfg, ['test_dataloader'])]
         for key in tests:
             cfg.pop(key)
+        if pipelines and not names_scope(pipelines[0], 'us3l_mm'):
+            cfg.test_dataloader = _pipeline_alone(cfg.default_scope, pipelines[0])
     return cfg
+
+
+def _pipeline_alone(scope: str, pipeline: list) -> dict:
+    """Data loader of nothing, in which the inferencers of mmdet and mmpretrain find their transforms."""
+    empty = {'mmdet': dict(type='BaseDetDataset'), 'mmpretrain': dict(type='CustomDataset', with_label=False)}
+    return dict(dataset=dict(empty[scope], pipeline=pipeline))
 
 
 def stock_model(plain: PlainModel, cfg: Config) -> nn.Module:
