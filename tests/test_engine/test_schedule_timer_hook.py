@@ -111,6 +111,12 @@ def test_eta_of_the_first_stage_is_the_time_that_is_left(clock, seconds, tmp_pat
     assert left[STAGE - 1] > 1.15 * per_iteration * (3 * STAGE)  # where mmengine's is short
 
 
+def test_eta_of_the_last_stage_goes_by_what_narrow_widths_were_measured_to_take(clock, tmp_path):
+    left, eta = train(SeveralWidths(clock, lambda width: 1 + width**2), clock, tmp_path, epochs=40)
+    late = slice(9 * len(left) // 10, -1)
+    assert np.abs(eta[late] - left[late]).max() < 0.1 * left[late.start]
+
+
 def test_resumed_training_counts_what_it_has_done_itself(clock, seconds, tmp_path):
     train(SeveralWidths(clock, seconds), clock, tmp_path, epochs=3)
     clock[0] += 1e6

@@ -18,8 +18,8 @@ class ScheduleTimerHook(IterTimerHook):
     """mmengine's ``IterTimerHook``, whose ETA knows how many widths the iterations to come train.
 
     mmengine's takes them to last as long as those so far, which train the full width only at first. Here an iteration
-    costs the sum of the squares of its widths, which is about what MACs go by. :class:`ResumableRunner` takes this
-    hook in place of mmengine's; for models of one width it does the same.
+    costs the sum of the squares of its widths, which is about what MACs go by, at the speed of the last twentieth of
+    training. :class:`ResumableRunner` takes this hook in place of mmengine's; for models of one width it does the same.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -33,11 +33,14 @@ class ScheduleTimerHook(IterTimerHook):
     def _after_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = 'train'
     ) -> None:
-        """Measure as mmengine does, then set the ETA by the costs of what is done here and of what is left."""
+        """Measure as mmengine does, then set the ETA by the cost of what is left."""
         super()._after_iter(runner, batch_idx, data_batch, outputs, mode)
         if mode == 'train' and self._costs is not None:
-            start, now, end = np.interp([self.start_iter, runner.iter + 1, runner.max_iters], *self._costs)
-            runner.message_hub.update_info('eta', float(self.time_sec_tot * (end - now) / (now - start)))
+            done, end = runner.iter + 1, runner.max_iters
+            window = min(done - self.start_iter, max(20, end // 20))
+            seconds = window * runner.message_hub.get_scalar('train/time').mean(window)
+            before, now, last = np.interp([done - window, done, end], *self._costs)
+            runner.message_hub.update_info('eta', float(seconds * (last - now) / (now - before)))
 
 
 def schedule_costs(model: MultiWidthTraining, max_iters: int, max_epochs: int) -> tuple[np.ndarray, np.ndarray]:
