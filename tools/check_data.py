@@ -1,8 +1,7 @@
 """Look at the data sets of a config before a training, and say what is wrong with them.
 
-python tools/check_data.py configs/us3l/r18_4xb128.py --cfg-options data_root=FOLDER --out check
-python tools/check_data.py configs/det/faster-rcnn_r50_fpn_voc-custom.py --sample 0 \
-    --cfg-options data_root=FOLDER classes=cat,dog
+python tools/check_data.py configs/us3l/r18_4xb128.py --data-root FOLDER --out check
+python tools/check_data.py configs/det/retinanet_r18_fpn_1x_coco.py --data-root SET --sample 0
 
 The exit status is 1 if there are errors: images that cannot be read, unknown classes, boxes that cannot be used.
 """
@@ -17,11 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.utils import track_iter_progress
 
-from us3l_mm.utils.arguments import count_from
+from us3l_mm.utils.arguments import CfgOptions, add_own_data, count_from, own_data
 from us3l_mm.utils.files import write_files
 from us3l_mm.utils.tables import markdown_table
 
@@ -41,7 +40,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--sample', type=count_from(0), default=1000, help='images of each split to decode, such as 200; 0 for all'
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override config entries: key=value ...')
+    add_own_data(parser)
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     return parser.parse_args()
 
 
@@ -138,11 +138,11 @@ def pages(cfg: Config, built: dict[str, tuple[str, Any]]) -> dict:
 
 def main() -> None:
     args = parse_args()
-    from us3l_mm.config import read_config, require_data  # here: --help need not wait for them
+    from us3l_mm.config import OwnData, read_config, require_data  # here: --help need not wait for them
     from us3l_mm.datasets.check import annotation_findings, check_data
 
     try:
-        cfg = read_config(args.config, args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options, OwnData(**own_data(args)))
         require_data(cfg, LOADERS)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error

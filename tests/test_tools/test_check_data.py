@@ -102,6 +102,13 @@ def test_folder_that_is_no_class_is_an_error(folders, run_tool):
         run_tool('check_data', PROBE, '--cfg-options', f'data_root={folders}')
 
 
+def test_folder_of_ones_own_is_divided_as_the_training_does(folders, tmp_path, run_tool, capsys):
+    run_tool('check_data', PROBE, '--out', tmp_path, '--data-root', folders / 'train', '--val-fraction', 0.5)
+    splits = written(tmp_path)[0]['splits']
+    assert [split['count'] for split in splits] == [{'cat': 3, 'dog': 3}] * 2
+    assert '0 errors, 0 warnings' in capsys.readouterr().out
+
+
 def test_missing_set_is_an_error(tmp_path, run_tool):
     with pytest.raises(SystemExit, match='error: .*no .*nowhere'):
         run_tool('check_data', PRETRAINING, '--cfg-options', f'data_root={tmp_path}/nowhere')
