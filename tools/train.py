@@ -47,6 +47,9 @@ def parse_args() -> argparse.Namespace:
         help='let parts of the model that a checkpoint to start from lacks keep random values',
     )
     parser.add_argument(
+        '--no-check', action='store_true', help='start without a look at a sample of the data; see check_data.py'
+    )
+    parser.add_argument(
         '--amp',
         nargs='?',
         const='float16',
@@ -81,6 +84,8 @@ def config_from_args(args: argparse.Namespace) -> Config:
     cfg.overwrite = args.overwrite
     if args.allow_missing:
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='us3l_mm.CheckLoadedHook', allow_missing=True)]
+    if not args.no_check:
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='us3l_mm.CheckDataHook')]
     if args.resume is not None:
         cfg.resume = True
         if args.resume == 'auto':

@@ -201,6 +201,7 @@ DOMAINS: dict[str, Domain] = {
     'ignored_classes': several(lambda value: isinstance(value, str), least=0),
     'per_class': either(nothing, whole(1, 140)),
     'repeats': whole(1),
+    'sample': whole(0),
     'split': one_of('train', 'test'),
     'to_float32': flag,
     'topk': several(whole(1)),

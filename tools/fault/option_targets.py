@@ -157,6 +157,7 @@ def targets() -> dict[str, Target]:
         'BatchedViewsPreprocessor': Target(
             None, dict(transforms=[[]], num_views=1, mean=[0.0] * 3, std=[1.0] * 3), augment, ('mean', 'std')
         ),
+        'CheckDataHook': Target(None),
         'CheckLoadedHook': Target(None),
         'ClassFolders': Target(None, dict(folders=['a'], data_root='none', lazy_init=True)),
         'CustomVOC': Target(None, dict(ann_file='none.txt', lazy_init=True)),

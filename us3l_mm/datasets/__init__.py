@@ -4,7 +4,7 @@ from .class_folders import ClassFolders, refuse_unknown
 from .digits import Digits
 from .image_bytes import IMAGE_EXTENSIONS
 from .in_memory import InMemory, take_batch
-from .load_image import BadImageError, LoadImageFromFile, read_image
+from .load_image import BadImageError, LoadImageFromFile, find_loaders, read_image
 
 __all__ = [
     'IMAGE_EXTENSIONS',
@@ -13,6 +13,7 @@ __all__ = [
     'Digits',
     'InMemory',
     'LoadImageFromFile',
+    'find_loaders',
     'read_image',
     'refuse_unknown',
     'take_batch',

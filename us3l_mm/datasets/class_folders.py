@@ -13,6 +13,8 @@ from us3l_mm.registry import DATASETS
 from us3l_mm.slim import check_choice, check_list, check_number
 from us3l_mm.utils.nearest import with_nearest
 
+from .image_bytes import IMAGE_EXTENSIONS
+
 
 @DATASETS.register_module()
 class ClassFolders(ImageNet):
@@ -28,7 +30,7 @@ class ClassFolders(ImageNet):
             None.
         part (str): With ``val_fraction``: ``'train'`` or ``'val'``. Defaults to ``'train'``.
         **kwargs: As for :class:`mmpretrain.datasets.ImageNet`; ``classes`` of ``metainfo``, names to show, defaults to
-            ``folders``.
+            ``folders``, ``extensions`` to all that load, .webp and .gif among them.
 
     Raises:
         ValueError: If the split has a folder that is not in ``folders``, or a class is too small to be divided.
@@ -43,7 +45,7 @@ class ClassFolders(ImageNet):
         self.val_fraction = None if val_fraction is None else check_number('val_fraction', val_fraction, '(0, 1)')
         self.part = check_choice('part', part, ('train', 'val'))
         kwargs['metainfo'] = {'classes': tuple(folders), **(kwargs.get('metainfo') or {})}
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{'extensions': IMAGE_EXTENSIONS, **kwargs})
 
     def _find_samples(self) -> list[tuple[str, int]]:
         """List paths below the folder of the split with their labels."""

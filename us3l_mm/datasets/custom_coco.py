@@ -7,7 +7,7 @@ from mmdet.datasets import CocoDataset
 from us3l_mm.registry import DATASETS
 
 from .coco_file import NamedCOCO
-from .found import cut_box, first_names, image_size, refuse
+from .found import UNUSABLE_BOXES, cut_box, first_names, image_size, refuse
 
 
 @DATASETS.register_module()
@@ -44,7 +44,7 @@ class CustomCOCO(CocoDataset):
                 f'{self.data_prefix["img"]}, such as {first_names(self._missing)}; add them, or set data_prefix'
             )
         refuse(self.ann_file, self._faults)
-        self._findings.warn()
+        self.findings.warn()
         if self._annotated and not any(info['instances'] for info in data):
             raise ValueError(
                 f'{self.ann_file}: none of its {len(data)} images has a box of {list(self.metainfo["classes"])}'
@@ -53,7 +53,7 @@ class CustomCOCO(CocoDataset):
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse one image as :class:`mmdet.datasets.CocoDataset` does, after a check of its size and its boxes."""
-        self._findings = self.coco.findings
+        self.findings = self.coco.findings
         self._annotated = not self.test_mode or 'annotations' in self.coco.dataset
         image = dict(raw_data_info['raw_img_info'])
         if self.backend_args is None:
@@ -75,25 +75,25 @@ class CustomCOCO(CocoDataset):
         height, width = image_size(osp.join(self.data_prefix['img'], image['file_name']))
         name, stated = image['file_name'], (image.get('width'), image.get('height'))
         if not all(stated):
-            self._findings.add('images without their size, which is that of the image file', name)
+            self.findings.add('images without their size, which is that of the image file', name)
         elif stated != (width, height):
-            sizes = f'{name} ({stated[0]} x {stated[1]}, image {width} x {height})'
-            self._findings.add('images of another size than stated, in whose pixels boxes count', sizes)
+            sizes = f'{stated[0]} x {stated[1]}, image {width} x {height}'
+            self.findings.add('images of another size than stated, in whose pixels boxes count', name, sizes)
         image.update(height=height, width=width)
 
     def _check(self, item: dict, image: dict) -> dict | None:
         """Return an annotation with its box cut to the image, or None if it is left out."""
         if item['category_id'] not in self.cat2label:
             name = self.coco.cats[item['category_id']]['name']
-            self._findings.add('boxes of categories that are not in `classes`, left out', name)
+            self.findings.add('boxes of categories that are not in `classes`, left out', name)
             return None
         x, y, width, height = item['bbox']
         box = [x, y, x + width, y + height]
-        inside = cut_box(box, image['height'], image['width'], self._findings, image['file_name'])
+        inside = cut_box(box, image['height'], image['width'], self.findings, image['file_name'])
         if inside is None:
             return None
         if min(inside[2] - inside[0], inside[3] - inside[1]) < 1:  # mmdet drops them without a word
-            self._findings.add('boxes of less than a pixel, left out', image['file_name'])
+            self.findings.add(UNUSABLE_BOXES[3], image['file_name'])
             return None
         if inside != box:
             item = {**item, 'bbox': [*inside[:2], inside[2] - inside[0], inside[3] - inside[1]]}

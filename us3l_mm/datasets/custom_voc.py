@@ -49,7 +49,7 @@ class CustomVOC(XMLDataset):
         if not self.metainfo.get('classes'):
             raise ValueError('no classes: set metainfo=dict(classes=...), or `--cfg-options classes=cat,dog`')
         self.cat2label = {name: label for label, name in enumerate(self.metainfo['classes'])}
-        self._findings, self._unknown = Findings(self.ann_file), Counter()
+        self.findings, self._unknown = Findings(self.ann_file), Counter()
         folder = self.sub_data_root
         names = self._read_names()
         images = self._find_images(names)
@@ -68,7 +68,7 @@ class CustomVOC(XMLDataset):
                 faults.append(str(error))
         refuse(self.ann_file, faults)
         self._refuse_unknown()
-        self._findings.warn()
+        self.findings.warn()
         if not any(info['instances'] for info in data):
             raise ValueError(f'{self.ann_file}: none of its {len(names)} images has a box of {list(self.cat2label)}')
         return data
@@ -87,13 +87,13 @@ class CustomVOC(XMLDataset):
         except (ET.ParseError, ValueError) as error:
             raise ValueError(f'cannot read {xml_path} as a VOC annotation: {error}') from error
         if not all(stated):  # some tools write zeros
-            self._findings.add('XML files without the size of the image, which is that of the image file', name)
+            self.findings.add('XML files without the size of the image, which is that of the image file', name)
         elif stated != [width, height]:
-            sizes = f'{name} ({stated[0]:g} x {stated[1]:g}, image {width} x {height})'
-            self._findings.add('XML files with another size than the image, in whose pixels boxes count', sizes)
+            sizes = f'{stated[0]:g} x {stated[1]:g}, image {width} x {height}'
+            self.findings.add('XML files with another size than the image, in whose pixels boxes count', name, sizes)
         kept = []
         for instance in instances:
-            box = cut_box(instance['bbox'], height, width, self._findings, name)
+            box = cut_box(instance['bbox'], height, width, self.findings, name)
             if box is not None:
                 kept.append({**instance, 'bbox': box})
         return dict(img_path=img_path, img_id=name, xml_path=xml_path, height=height, width=width, instances=kept)
@@ -131,7 +131,7 @@ class CustomVOC(XMLDataset):
             raise ValueError(f'{self.ann_file} is empty: a split needs at least one image')
         for name, count in names.items():
             if count > 1:
-                self._findings.add('names that stand there more than once and count once', name)
+                self.findings.add('names that stand there more than once and count once', name)
         return list(names)
 
     def _find_images(self, names: list[str]) -> dict[str, str]:
@@ -142,7 +142,7 @@ class CustomVOC(XMLDataset):
             if suffix.lower() not in IMAGE_EXTENSIONS or stem not in wanted:
                 continue
             if stem in images:
-                self._findings.add(f'names of several files in {self.img_subdir}, the first of which counts', stem)
+                self.findings.add(f'names of several files in {self.img_subdir}, the first of which counts', stem)
             images.setdefault(stem, path)
         return images
 

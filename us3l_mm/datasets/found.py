@@ -9,29 +9,43 @@ from PIL import ExifTags, Image
 
 from .load_image import read_image
 
+# What becomes of boxes that nothing can be learnt from.
+UNUSABLE_BOXES = (
+    'boxes whose maximum is below their minimum, left out',
+    'boxes without area, left out',
+    'boxes outside the image, left out',
+    'boxes of less than a pixel, left out',
+)
 _SIDEWAYS = (5, 6, 7, 8)  # values of EXIF's orientation that swap width and height
 
 
 class Findings:
-    """Counts and first names of what is odd in a file of annotations, told in one warning.
+    """What is odd in a file of annotations, told in one warning with counts and first names.
 
     Args:
         source (str): The file.
+
+    Attributes:
+        found (dict[str, list[tuple[str, str]]]): Names of images or annotations with a detail that may be empty, by
+            what was found.
     """
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self._names: dict[str, list[str]] = {}
+        self.found: dict[str, list[tuple[str, str]]] = {}
 
-    def add(self, what: str, name: str) -> None:
+    def add(self, what: str, name: str, detail: str = '') -> None:
         """Count one finding, ``what``, in the image or annotation ``name``."""
-        self._names.setdefault(what, []).append(name)
+        self.found.setdefault(what, []).append((name, detail))
 
     def warn(self) -> None:
         """Log all counts, if there are any."""
-        if self._names:
-            found = (f'{len(names)} {what}, such as {first_names(names)}' for what, names in self._names.items())
-            print_log(f'{self.source}: {"; ".join(found)}', 'current', logging.WARNING)
+        if self.found:
+            told = []
+            for what, items in self.found.items():
+                names = [f'{name} ({detail})' if detail else name for name, detail in items]
+                told.append(f'{len(names)} {what}, such as {first_names(names)}')
+            print_log(f'{self.source}: {"; ".join(told)}', 'current', logging.WARNING)
 
 
 def first_names(names: Iterable[str]) -> str:
@@ -39,12 +53,25 @@ def first_names(names: Iterable[str]) -> str:
     return ', '.join(list(dict.fromkeys(names))[:3])
 
 
-def refuse(source: str, faults: Sequence[str]) -> None:
-    """Raise ValueError with the number of faults and the first three, if there are any."""
-    if faults:
-        raise ValueError(
+class FaultsError(ValueError):
+    """Faults of an annotation file, or of files that it names; the message has the first three.
+
+    Args:
+        source (str): The annotation file.
+        faults (Sequence[str]): All faults.
+    """
+
+    def __init__(self, source: str, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        super().__init__(
             f'{source}: faults to be put right in the files, {len(faults)} in all: {"; ".join(faults[:3])}'
         )
+
+
+def refuse(source: str, faults: Sequence[str]) -> None:
+    """Raise FaultsError if there are any faults."""
+    if faults:
+        raise FaultsError(source, faults)
 
 
 def image_size(path: str) -> tuple[int, int]:
@@ -88,15 +115,16 @@ def cut_box(box: Sequence[float], height: float, width: float, findings: Finding
         list[float] | None: The box, or None if nothing is left of it.
     """
     x1, y1, x2, y2 = box
+    corners = f'{x1:g}, {y1:g}, {x2:g}, {y2:g}'
     inside = [max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)]
     if x1 > x2 or y1 > y2:
-        findings.add('boxes whose maximum is below their minimum, left out', name)
+        findings.add(UNUSABLE_BOXES[0], name, corners)
     elif x1 == x2 or y1 == y2:
-        findings.add('boxes without area, left out', name)
+        findings.add(UNUSABLE_BOXES[1], name, corners)
     elif inside[0] >= inside[2] or inside[1] >= inside[3]:
-        findings.add('boxes outside the image, left out', name)
+        findings.add(UNUSABLE_BOXES[2], name, corners)
     else:
         if max(abs(a - b) for a, b in zip(inside, box)) > 1:  # 1 is a box counted from 0 instead of 1
-            findings.add('boxes beyond the image, cut to it', name)
+            findings.add('boxes beyond the image, cut to it', name, corners)
         return inside
     return None

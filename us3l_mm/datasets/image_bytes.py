@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 # What folders are searched for: all of it loads.
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp', '.gif')
 # Pillow knows more, among them formats that start another program.
-_FORMATS = ('JPEG', 'PNG', 'BMP', 'PPM', 'TIFF', 'WEBP', 'GIF', 'JPEG2000')
+FORMATS = ('JPEG', 'PNG', 'BMP', 'PPM', 'TIFF', 'WEBP', 'GIF', 'JPEG2000')
 _LENGTH, _FRAME = struct.Struct('>H').unpack_from, struct.Struct('>BHHB').unpack_from
 
 
@@ -66,12 +66,12 @@ def _is_plain_jpeg(data: bytes) -> bool:
 def _decode_with_pillow(data: bytes, color_type: str) -> np.ndarray:
     """Decode as :func:`decode_image` says."""
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ValueError(f'no image of a known format; it {_start(data)}') from None
     kind = image.format
     if kind == 'PNG':
-        Image.open(io.BytesIO(data), formats=_FORMATS).verify()  # checksums, which load() does not look at
+        Image.open(io.BytesIO(data), formats=FORMATS).verify()  # checksums, which load() does not look at
     if kind == 'PNG' and data[24] in (2, 4, 16) and image.mode != 'P' and 'transparency' in image.info:
         raise ValueError(f'a PNG of {data[24]} bits with one transparent colour; save it with an alpha channel')
     if not color_type.endswith('ignore_orientation'):

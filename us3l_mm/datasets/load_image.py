@@ -6,6 +6,7 @@ import os
 import stat
 import tempfile
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import mmcv
@@ -20,6 +21,7 @@ from us3l_mm.slim.options import check_choice, check_count, check_dict, check_fl
 from .image_bytes import decode_image
 
 _LARGEST_FILE = 2**30  # bytes; no image of a size that is accepted needs as much
+_PARTS = ('dataset', 'datasets', 'pipeline', 'transforms', 'pipelines')  # where a data set holds others, and loading
 _MAX_IN_A_ROW = 100  # bad images that one worker draws before it gives up
 
 
@@ -160,3 +162,14 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             f'{len(known)} bad images, {why}: {", ".join(list(known)[:3])}, ...; all are in {self.list_file}. '
             'Repair or remove them, or raise max_bad_images of LoadImageFromFile in the pipeline'
         )
+
+
+def find_loaders(part: Any) -> Iterator[LoadImageFromFile]:
+    """Yield the loading transforms of a data set, of those inside it, and of their pipelines."""
+    if isinstance(part, LoadImageFromFile):
+        yield part
+    for name in _PARTS:
+        inner = getattr(part, name, None)
+        for child in inner if isinstance(inner, (list, tuple)) else [inner]:
+            if child is not None:
+                yield from find_loaders(child)

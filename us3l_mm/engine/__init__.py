@@ -2,6 +2,7 @@
 
 from .bad_images_hook import BadImagesHook
 from .bfloat16_optim_wrapper import BFloat16OptimWrapper
+from .check_data_hook import CheckDataHook
 from .check_loaded_hook import CheckLoadedHook
 from .checkpoint_hook import ResumableCheckpointHook
 from .deferred_log_hook import DeferredRuntimeInfoHook
@@ -13,6 +14,7 @@ from .schedule_timer_hook import ScheduleTimerHook
 __all__ = [
     'BFloat16OptimWrapper',
     'BadImagesHook',
+    'CheckDataHook',
     'CheckLoadedHook',
     'DeferredRuntimeInfoHook',
     'NonFiniteHook',

@@ -1,7 +1,6 @@
 """Tell at the end of a training which images were skipped."""
 
 import os.path as osp
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,9 @@ from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from us3l_mm.datasets import LoadImageFromFile
+from us3l_mm.datasets import find_loaders
 from us3l_mm.registry import HOOKS
 from us3l_mm.utils.files import write_text
-
-_PARTS = ('dataset', 'datasets', 'pipeline', 'transforms', 'pipelines')
 
 
 @HOOKS.register_module()
@@ -51,7 +48,7 @@ class BadImagesHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Write the list."""
-        loaders = list(_find_loaders(runner.train_dataloader.dataset))
+        loaders = list(find_loaders(runner.train_dataloader.dataset))
         found: dict[str, str] = {}
         for part in all_gather_object([loader.bad_images() for loader in loaders]):
             for errors in part:
@@ -64,19 +61,8 @@ class BadImagesHook(Hook):
             runner.logger.warning(f'{len(found)} bad images were skipped; {path} lists them')
 
 
-def _find_loaders(part: Any) -> Iterator[LoadImageFromFile]:
-    """Yield the loading transforms of a data set, of those inside it, and of their pipelines."""
-    if isinstance(part, LoadImageFromFile):
-        yield part
-    for name in _PARTS:
-        inner = getattr(part, name, None)
-        for child in inner if isinstance(inner, (list, tuple)) else [inner]:
-            if child is not None:
-                yield from _find_loaders(child)
-
-
 def _refuse_skipping(name: str, dataset: Any) -> None:
-    if any(loader.on_bad_image == 'skip' for loader in _find_loaders(dataset)):
+    if any(loader.on_bad_image == 'skip' for loader in find_loaders(dataset)):
         raise ValueError(
             f"{name} has on_bad_image='skip' in its pipeline: other images would be measured in the place of bad ones. "
             "Set 'stop' there; 'skip' is for training"

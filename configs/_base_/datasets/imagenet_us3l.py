@@ -25,6 +25,8 @@ train_dataloader = dict(
         data_root='data/imagenet',
         data_prefix='train',
         with_label=False,
+        # All that load, us3l_mm.datasets.IMAGE_EXTENSIONS: the folder may be one of your own.
+        extensions=('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp', '.gif'),
         pipeline=[
             dict(type='LoadImageFromFile', _scope_='us3l_mm'),
             dict(type='MultiView', num_views=2, transforms=[view]),
