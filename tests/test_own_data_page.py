@@ -70,14 +70,19 @@ def commands():
 
 def test_page_leads_from_a_folder_to_onnx_and_to_a_detector(folder, run_tool, capsys):
     found = commands()
-    assert len(found) == 8
+    assert len(found) == 9
     for words in found:
-        moved = [re.sub(r'^(photos|labelled|boxes|drawn|work_dirs)\b', f'{folder}/\\1', word) for word in words[2:]]
+        moved = [
+            re.sub(r'^(photos|labelled|boxes|drawn|check|work_dirs)\b', f'{folder}/\\1', word) for word in words[2:]
+        ]
         if '--work-dir' not in moved and words[1].endswith('test.py'):
             moved += ['--work-dir', f'{folder}/work_dirs/test']
         run_tool(words[1].split('/')[-1].removesuffix('.py'), *moved)
     told = capsys.readouterr().out
     work = folder / 'work_dirs'
+
+    checked = json.loads((folder / 'check/check.json').read_text())
+    assert checked['splits'] and (folder / 'check/samples_train.png').is_file()
 
     probe = json.loads((work / 'photos_probe/linear_probe.json').read_text())
     assert [row['width'] for row in probe['widths']] == [1.0, 0.75, 0.5, 0.25]

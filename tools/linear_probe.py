@@ -30,6 +30,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--overwrite', action='store_true', help='delete the checkpoints in the work dir and train from the start'
     )
+    parser.add_argument(
+        '--no-check', action='store_true', help='start without a look at a sample of the data; see check_data.py'
+    )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
@@ -78,6 +81,8 @@ def main() -> None:
         cfg.model.widths = args.widths
     cfg.resume, cfg.overwrite = args.resume, args.overwrite
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=args.checkpoint, prefix='backbone.')
+    if not args.no_check:
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='us3l_mm.CheckDataHook')]
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
     runner = ResumableRunner.from_cfg(cfg)

@@ -202,6 +202,8 @@ DOMAINS: dict[str, Domain] = {
     'per_class': either(nothing, whole(1, 140)),
     'repeats': whole(1),
     'sample': whole(0),
+    'part': one_of('train', 'val'),
+    'val_fraction': either(nothing, number(0, 1, without=(0, 1))),
     'split': one_of('train', 'test'),
     'to_float32': flag,
     'topk': several(whole(1)),
