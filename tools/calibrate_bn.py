@@ -28,8 +28,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Calibrate a checkpoint for several widths', formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument('config', help='config of the pretraining; its training images are used')
-    parser.add_argument('checkpoint', help='checkpoint of the pretraining')
+    parser.add_argument(
+        'config', help='config of the pretraining, such as configs/us3l/r18_4xb128.py; its training images are used'
+    )
+    parser.add_argument('checkpoint', help='checkpoint of the pretraining, such as work_dirs/x/epoch_100.pth')
     parser.add_argument(
         '--widths',
         type=parse_width,

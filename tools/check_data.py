@@ -35,8 +35,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Look at the data sets of a config', formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument('config', help='config of a pretraining, a linear probe, a classifier or a detector')
-    parser.add_argument('--out', help='folder for check.json, check.csv and drawn samples; written if given')
+    parser.add_argument(
+        'config',
+        help='config of a pretraining, a linear probe, a classifier or a detector, such as configs/us3l/r18_4xb128.py',
+    )
+    parser.add_argument(
+        '--out', help='folder for check.json, check.csv and drawn samples; written if given, such as check'
+    )
     parser.add_argument(
         '--sample', type=count_from(0), default=1000, help='images of each split to decode, such as 200; 0 for all'
     )

@@ -33,8 +33,13 @@ TOOLS = Path(__file__).resolve().parent
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config of a detector with a slimmable backbone')
-    parser.add_argument('checkpoint', help='checkpoint of the pretraining, calibrated for the widths')
+    parser.add_argument(
+        'config',
+        help='config of a detector with a slimmable backbone, such as configs/det/retinanet_r18_fpn_1x_coco.py',
+    )
+    parser.add_argument(
+        'checkpoint', help='checkpoint of the pretraining, calibrated for the widths, such as epoch_100_calibrated.pth'
+    )
     parser.add_argument(
         '--widths',
         type=parse_width,

@@ -23,9 +23,13 @@ SUFFIXES = ('.pth', '.py', '.onnx', '.pt2')
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Export one width of a trained model as a dense network')
-    parser.add_argument('config', help='config of a pretraining, a linear probe, a classifier or a detector')
     parser.add_argument(
-        'checkpoint', help='its checkpoint; calibrated by tools/calibrate_bn.py if the model is slimmable'
+        'config',
+        help='config of a pretraining, a linear probe, a classifier or a detector, such as that in its work dir',
+    )
+    parser.add_argument(
+        'checkpoint',
+        help='its checkpoint; calibrated by tools/calibrate_bn.py if the model is slimmable, such as epoch_60.pth',
     )
     parser.add_argument(
         '--width',

@@ -21,8 +21,11 @@ from us3l_mm.utils.tables import image_text, markdown_table
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train and test linear probes at several widths')
-    parser.add_argument('config', help='config of a linear probe, from configs/linear')
-    parser.add_argument('checkpoint', help='checkpoint of the pretraining, calibrated by tools/calibrate_bn.py')
+    parser.add_argument('config', help='config of a linear probe, such as configs/linear/r18_4xb512-60e_in1k.py')
+    parser.add_argument(
+        'checkpoint',
+        help='checkpoint of the pretraining, calibrated by tools/calibrate_bn.py, such as epoch_100_calibrated.pth',
+    )
     parser.add_argument('--widths', type=parse_single_width, nargs='+', help='widths; those of the config if not given')
     add_own_data(parser)
     parser.add_argument('--work-dir', help='where logs and results go; work_dirs/<name of the config> if not given')

@@ -32,7 +32,7 @@ TABLES = ROOT / 'configs' / 'tables'
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('table', help='name of a file in configs/tables, without .py, or path of a table')
+    parser.add_argument('table', help='name of a file in configs/tables, such as ablation, or path of a table')
     parser.add_argument('--dataset', default='cifar100', help='data set (default: %(default)s); digits is small')
     parser.add_argument('--cases', nargs='+', help='names of cases; all if not given')
     parser.add_argument(
@@ -41,18 +41,25 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         help="widths to evaluate; those of the probe's config if not given",
     )
-    parser.add_argument('--epochs', type=count_from(1), help='epochs of the pretraining; schedules are scaled')
-    parser.add_argument('--probe-epochs', type=count_from(1), help='epochs of the linear probe; schedules are scaled')
+    parser.add_argument(
+        '--epochs', type=count_from(1), help='epochs of the pretraining, such as 100; schedules are scaled'
+    )
+    parser.add_argument(
+        '--probe-epochs', type=count_from(1), help='epochs of the linear probe, such as 20; schedules are scaled'
+    )
     parser.add_argument(
         '--gpus', type=count_from(1), default=1, help='processes to pretrain with (default: %(default)s)'
     )
     parser.add_argument('--work-dir', help='folder for everything; work_dirs/tables/<table>_<dataset> if not given')
     parser.add_argument('--print-only', action='store_true', help='run nothing, print and plot the results so far')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=CfgOptions, help='override config entries of all pretrainings'
+        '--cfg-options', nargs='+', action=CfgOptions, help='override config entries of all pretrainings: key=value ...'
     )
     parser.add_argument(
-        '--probe-options', nargs='+', action=CfgOptions, help='override config entries of all linear probes'
+        '--probe-options',
+        nargs='+',
+        action=CfgOptions,
+        help='override config entries of all linear probes: key=value ...',
     )
     return parser.parse_args()
 

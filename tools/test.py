@@ -34,17 +34,22 @@ def pickle_file(path: str) -> str:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a trained model')
-    parser.add_argument('config', help='config of a detector or a classifier')
-    parser.add_argument('checkpoint', help='checkpoint of a training with this config')
+    parser.add_argument('config', help='config of a detector or a classifier, such as that in its work dir')
+    parser.add_argument(
+        'checkpoint', help='checkpoint of a training with this config, such as work_dirs/x/epoch_12.pth'
+    )
     parser.add_argument('--work-dir', help='where logs go; work_dirs/<name of the config> if not given')
     parser.add_argument(
-        '--width', type=parse_width, help='width at which the model was trained, if the config has another'
+        '--width', type=parse_width, help='width at which the model was trained, if the config has another, such as 0.5'
     )
     parser.add_argument(
-        '--widths', type=parse_width, nargs='+', help='test a slimmable detector at each of these widths'
+        '--widths',
+        type=parse_width,
+        nargs='+',
+        help='test a slimmable detector at each of these widths, such as 1.0 0.5',
     )
-    parser.add_argument('--out', type=pickle_file, help='write all predictions to this *.pkl file')
-    parser.add_argument('--show-dir', help='draw the predictions into images in this folder')
+    parser.add_argument('--out', type=pickle_file, help='write all predictions to this *.pkl file, such as found.pkl')
+    parser.add_argument('--show-dir', help='draw the predictions into images in this folder, such as drawn')
     parser.add_argument(
         '--tta',
         action='store_true',

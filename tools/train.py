@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train a model', formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config, such as configs/us3l/r18_4xb128.py')
     parser.add_argument('--work-dir', help='where logs and checkpoints go; work_dirs/<name of the config> if not given')
     parser.add_argument(
         '--width',
@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='continue from this checkpoint; without a path, from the latest one in the work dir',
+        help='continue from this checkpoint, such as epoch_10.pth; without a path, from the latest one in the work dir',
     )
     parser.add_argument(
         '--overwrite', action='store_true', help='delete the checkpoints in the work dir and train from the start'

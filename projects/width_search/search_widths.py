@@ -43,8 +43,10 @@ def parse_args() -> argparse.Namespace:
         description='Search for the width of each part of a pretrained backbone',
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument('config', help='config of the pretraining; its training images are used')
-    parser.add_argument('checkpoint', help='checkpoint of the pretraining, calibrated or not')
+    parser.add_argument(
+        'config', help='config of the pretraining, such as configs/us3l/r18_4xb128.py; its training images are used'
+    )
+    parser.add_argument('checkpoint', help='checkpoint of the pretraining, calibrated or not, such as epoch_100.pth')
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument(
         '--max-macs', type=checked(parse_amount), help='budget of multiply-accumulate operations, such as 200M'
@@ -52,7 +54,9 @@ def parse_args() -> argparse.Namespace:
     budget.add_argument('--max-params', type=checked(parse_amount), help='budget of parameters, such as 5M')
     parser.add_argument('--parts', nargs='+', help='parts, joined by + if they share a width; found if not given')
     parser.add_argument(
-        '--labels', metavar='CONFIG', help='config of a linear probe, to measure the harm on its labelled images'
+        '--labels',
+        metavar='CONFIG',
+        help='config of a linear probe, such as r18_1xb512-100e_cifar100.py, to measure the harm on its labels',
     )
     parser.add_argument(
         '--input',

@@ -23,7 +23,10 @@ def parse_args() -> argparse.Namespace:
         description='Count and measure the costs of a model at several widths',
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument('config', help='config of a pretraining, a linear probe, a classifier or a detector')
+    parser.add_argument(
+        'config',
+        help='config of a pretraining, a linear probe, a classifier or a detector, such as configs/us3l/r18_4xb128.py',
+    )
     parser.add_argument('--widths', type=parse_single_width, nargs='+', default=WIDTHS, help='widths')
     parser.add_argument('--no-latency', action='store_true', help='count only')
     parser.add_argument(

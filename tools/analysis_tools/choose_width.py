@@ -33,8 +33,13 @@ OPTIONS = {'macs': '--max-macs', 'params': '--max-params', 'latency_ms': '--max-
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Choose the widest width of a trained model within a budget')
-    parser.add_argument('config', help='config of a pretraining, a linear probe, a classifier or a slimmable detector')
-    parser.add_argument('checkpoint', help='its checkpoint, calibrated by tools/calibrate_bn.py')
+    parser.add_argument(
+        'config',
+        help='config of a pretraining, a linear probe, a classifier or a slimmable detector, such as work_dirs/x/x.py',
+    )
+    parser.add_argument(
+        'checkpoint', help='its checkpoint, calibrated by tools/calibrate_bn.py, such as epoch_100_calibrated.pth'
+    )
     parser.add_argument(
         '--max-macs',
         type=checked(parse_amount),
@@ -42,7 +47,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--max-params', type=checked(parse_amount), help='budget of parameters, such as 7M')
     parser.add_argument(
-        '--max-latency-ms', type=checked(parse_amount), help='budget of the median latency of a batch, in ms'
+        '--max-latency-ms',
+        type=checked(parse_amount),
+        help='budget of the median latency of a batch, in ms, such as 20',
     )
     parser.add_argument(
         '--widths', type=parse_single_width, nargs='+', help='widths to choose from; all calibrated ones if not given'
@@ -50,7 +57,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--probe',
         type=checked(read_accuracy),
-        help='linear_probe.json with the accuracy of each width, for table and plot',
+        help='accuracy of each width, for table and plot, such as work_dirs/x/linear_probe.json',
     )
     parser.add_argument('--out', help='files to write, without suffix; CHECKPOINT_choice if not given')
     add_measuring(parser)

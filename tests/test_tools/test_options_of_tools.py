@@ -1,7 +1,8 @@
-"""No tool takes a number that is out of range, is not finite, or is no number."""
+"""Options of every tool: numbers out of range are refused, and the help says what each is for, with an example."""
 
 import argparse
 import functools
+import re
 
 import pytest
 
@@ -13,6 +14,8 @@ SCRIPTS = sorted(
     for path in (ROOT / folder).rglob('*.py')
     if 'parse_args()' in path.read_text() and 'tests' not in path.parts
 )
+USED = [name for name in SCRIPTS if not {'benchmarks', 'fault', 'dev'} & set(find_script(name).parts)]
+EXAMPLE = re.compile(r'such as \S|, as \S|key=value|if not given|\d')
 # Set by launchers.
 NOT_OURS = {'local_rank'}
 
@@ -71,3 +74,13 @@ def test_message_of_a_number_names_the_option_and_the_range(monkeypatch, capsys)
         with pytest.raises(SystemExit):
             parser.parse_args(['config', 'checkpoint', '--num-batches', text])
         assert f'--num-batches: it must be a whole number from 1, got {got}' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('script', USED)
+def test_options_are_explained_by_an_example(script, monkeypatch):
+    for action in parser_of(script, monkeypatch)._actions:
+        if action.help == argparse.SUPPRESS or action.dest == 'help':
+            continue
+        assert action.help, action.dest
+        takes_any = action.nargs != 0 and not action.choices and action.default in (None, False)
+        assert not takes_any or EXAMPLE.search(action.help), f'{action.dest}: {action.help}'
