@@ -213,6 +213,7 @@ def box_set(root, layout):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('layout', ['voc', 'coco', 'coco2017'])
 @pytest.mark.parametrize('config', [DETECTOR, 'configs/det/faster-rcnn_r50_fpn_voc-custom.py'])
 def test_detectors_take_either_format(config, layout, tmp_path):
