@@ -13,12 +13,14 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_random_seed
+from mmengine.runner import CheckpointLoader, Runner, set_random_seed
 from mmengine.utils import ProgressBar
 
 from us3l_mm.slim import Width, WidthSampler, calibrate_bn, parse_width, width_label
 from us3l_mm.utils.arguments import CfgOptions, count_from
+from us3l_mm.utils.bad_values import first_few
 from us3l_mm.utils.files import write_files
+from us3l_mm.utils.match_checkpoint import Match, match_checkpoint
 from us3l_mm.utils.tables import image_text
 
 WIDTHS = [1.0, 0.9, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25]
@@ -42,6 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--num-batches', type=count_from(1), default=100, help='batches to average over, at most an epoch'
     )
+    parser.add_argument('--prefix', help="prefix of the keys, of several copies in the file: 'teacher.backbone.'")
     parser.add_argument('--out', help='file to write; <checkpoint>_calibrated.pth if not given, again if it is one')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
@@ -73,10 +76,9 @@ def warn_of_untrained(sampler: WidthSampler, widths: list[Width]) -> None:
 
 
 def read_checkpoint(path: str, size: tuple[int, int] | None) -> tuple[dict, dict]:
-    """Read the weights and ``meta`` of a checkpoint, with ``size`` as that of its images unless it has one."""
+    """Read a checkpoint and its ``meta``, with ``size`` as that of its images unless it has one."""
     logger = MMLogger.get_current_instance()
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger=logger)
-    state = {key.removeprefix('module.'): value for key, value in checkpoint.get('state_dict', checkpoint).items()}
     meta = dict(checkpoint.get('meta') or {})
     trained = meta.setdefault('input_size', size)
     if size and tuple(trained) != size:
@@ -84,7 +86,19 @@ def read_checkpoint(path: str, size: tuple[int, int] | None) -> tuple[dict, dict
             f'{path} was trained with images of {image_text(trained)}, this config has {image_text(size)}, whose '
             'statistics differ: give the options of the training'
         )
-    return state, meta
+    return checkpoint, meta
+
+
+def load_parts(model: torch.nn.Module, match: Match, needed: tuple[str, ...], name: str) -> set[str]:
+    """Load the parts of a model that a checkpoint has, each whole, the needed ones among them; return their names."""
+    found = {key.split('.')[0] for key in match.loaded}
+    lacking = [part for part in needed if part not in found]
+    lacking += [key for key in match.missing if key.split('.')[0] in found and not key.endswith('num_batches_tracked')]
+    if lacking:
+        raise RuntimeError(f'{name} lacks {len(lacking)} parts of {type(model).__name__}: {first_few(lacking)}')
+    # By itself, the backbone refuses layers that it does not know.
+    model.load_state_dict({key: value for key, value in match.state.items() if key.split('.')[0] in found}, False)
+    return found
 
 
 def main() -> None:
@@ -98,14 +112,16 @@ def main() -> None:
     logger = MMLogger.get_instance('us3l_mm', log_level='INFO')
     set_random_seed(0)
     model = MODELS.build(cfg.model).to(args.device)
-    state, meta = read_checkpoint(args.checkpoint, input_size(cfg))
-    load_state_dict(model, state, strict=True, logger=logger)
+    checkpoint, meta = read_checkpoint(args.checkpoint, input_size(cfg))
+    match = match_checkpoint(checkpoint, model, args.checkpoint, args.prefix, logger)
+    several = isinstance(model, MultiWidthTraining)
+    loaded = load_parts(model, match, model.slimmable_parts if several else ('backbone',), args.checkpoint)
     part = model.backbone
-    if isinstance(model, MultiWidthTraining):
+    if several:
         part = model.slimmable_part()
         warn_of_untrained(model.sampler, args.widths)
     seen = calibrate_bn(part, args.widths, images(cfg, model.data_preprocessor, args.num_batches))
-    kept = {key: value.cpu() for key, value in model.state_dict().items()}
+    kept = {key: value.cpu() for key, value in model.state_dict().items() if key.split('.')[0] in loaded}
     out = args.out or f'{osp.splitext(args.checkpoint)[0].removesuffix("_calibrated")}_calibrated.pth'
     saved = {'meta': meta, 'state_dict': kept}
     write_files({Path(out): lambda part: torch.save(saved, part)}, force=True)

@@ -73,7 +73,7 @@ def width_config(args: argparse.Namespace, width: float | dict[str, float]) -> C
         cfg.auto_scale_lr.enable = True  # the recipe's rate is for its number of GPUs
     cfg.det_widths = dict(gpus=args.gpus)  # a setting: another number of GPUs starts anew
     if not cfg.model.backbone.get('init_cfg'):
-        cfg.model.backbone.init_cfg = dict(type='Pretrained', prefix='backbone.')
+        cfg.model.backbone.init_cfg = dict(type='Pretrained')
     cfg.model.backbone.init_cfg.checkpoint = osp.abspath(args.checkpoint)
     shared = (cfg.model.get('roi_head') or {}).get('shared_head')
     if shared is not None:

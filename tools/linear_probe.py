@@ -83,7 +83,7 @@ def main() -> None:
     if args.widths is not None:
         cfg.model.widths = args.widths
     cfg.resume, cfg.overwrite = args.resume, args.overwrite
-    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=args.checkpoint, prefix='backbone.')
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=args.checkpoint)
     if not args.no_check:
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='us3l_mm.CheckDataHook')]
     if args.amp:

@@ -24,9 +24,7 @@ model = dict(
         frozen_stages=-1,
         norm_eval=False,
         norm_cfg=None,  # slimmable
-        init_cfg=dict(
-            type='Pretrained', checkpoint='work_dirs/r50_8xb256/epoch_100.pth', prefix='backbone.', _delete_=True
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='work_dirs/r50_8xb256/epoch_100.pth', _delete_=True),
     ),
     neck=dict(conv_cfg=_base_.full_conv),
 )

@@ -19,7 +19,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import CheckpointLoader, Runner, load_state_dict, set_random_seed
+from mmengine.runner import CheckpointLoader, Runner, set_random_seed
 from torch import Tensor, nn
 
 from us3l_mm.deploy.budget import parse_amount
@@ -27,6 +27,7 @@ from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.slim import parse_width, width_label
 from us3l_mm.utils.arguments import CfgOptions, checked, count_from, number_in
 from us3l_mm.utils.files import write_files
+from us3l_mm.utils.match_checkpoint import match_checkpoint
 from us3l_mm.utils.tables import image_text, markdown_table
 from us3l_mm.visualization import Curve, Panel, plot_panels
 from us3l_mm.visualization.cost_report import report_files
@@ -119,7 +120,8 @@ def load_images(args: argparse.Namespace) -> tuple[nn.Module, list[Tensor], Tens
     set_random_seed(0)
     model = MODELS.build(cfg.model).to(args.device).eval()
     checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu', logger=logger)
-    load_state_dict(model, checkpoint.get('state_dict', checkpoint), strict=True, logger=logger)
+    match = match_checkpoint(checkpoint, model.backbone, args.checkpoint, logger=logger)
+    model.backbone.load_state_dict(match.state, strict=False)  # which refuses what does not fit by itself
     preprocessor = model.data_preprocessor
     if args.labels:
         cfg = read_config(args.labels)

@@ -400,11 +400,11 @@ def test_narrow_net_refuses_the_checkpoint_of_a_larger_net():
         build(width=0.5, require_statistics=False).load_state_dict(larger.state_dict(), strict=False)
 
 
-def test_whole_model_without_prefix_is_refused(checkpoint):
+def test_whole_model_gives_its_backbone_without_a_prefix(checkpoint):
     full, path = checkpoint
     net = build(init_cfg=dict(type='Pretrained', checkpoint=path))
-    with pytest.raises(RuntimeError, match='parameters missing .*`prefix` of the checkpoint'):
-        net.init_weights()
+    net.init_weights()
+    assert all(torch.equal(tensor, full.state_dict()[name]) for name, tensor in net.state_dict().items())
 
 
 def test_missing_layer_is_refused_even_without_strict(states):

@@ -82,7 +82,7 @@ def test_every_width_is_trained_and_tested(run, commands, tmp_path, checkpoint, 
     assert commands.done == BOTH
     narrow = Config.fromfile(tmp_path / 'out/w0.5/detector.py').model
     assert (narrow.backbone.width, narrow.neck.in_channels) == (0.5, [32, 64])
-    assert narrow.backbone.init_cfg == dict(type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.')
+    assert narrow.backbone.init_cfg == dict(type='Pretrained', checkpoint=str(checkpoint))
     table = (tmp_path / 'out/table.md').read_text()
     lines = [[cell.strip() for cell in line.split('|')[1:-1]] for line in table.splitlines() if line.startswith('|')]
     assert lines[0] == ['width', 'params (M)', 'MACs (G)', 'coco/bbox_mAP (%)']  # -1: no such boxes in the set

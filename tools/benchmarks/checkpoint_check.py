@@ -17,6 +17,7 @@ from us3l_mm.engine.check_checkpoint import check_training_checkpoint, missing_p
 from us3l_mm.registry import MODELS
 from us3l_mm.utils.arguments import count_from
 from us3l_mm.utils.bad_values import find_bad_values
+from us3l_mm.utils.match_checkpoint import match_checkpoint
 from us3l_mm.utils.tables import markdown_table
 
 
@@ -50,7 +51,7 @@ def main() -> None:
     checks = {
         'values of the weights, whoever loads': lambda: find_bad_values(checkpoint['state_dict']),
         '--resume': lambda: check_training_checkpoint(checkpoint, model, wrapper, [plan], loop),
-        'load_from': lambda: missing_parts(model, checkpoint),
+        'load_from': lambda: missing_parts(model, match_checkpoint(checkpoint, model, 'it', logger='silent').state),
     }
     rows = []
     for name, check in checks.items():

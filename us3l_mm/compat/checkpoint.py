@@ -13,12 +13,13 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Callable
 from typing import Any, BinaryIO, NoReturn
 
 import torch
+from torch import Tensor, nn
 
 from us3l_mm.utils.bad_values import find_bad_values
+from us3l_mm.utils.match_checkpoint import match_checkpoint, weights_of
 
 from . import checkpoint_types
 
@@ -31,16 +32,20 @@ def load_from_local(filename: str, map_location=None) -> Any:
         map_location: As for :func:`torch.load`.
 
     Returns:
-        Any: The checkpoint, usually a dict with ``state_dict``, ``meta``, ``message_hub`` and ``optimizer``.
+        Any: The checkpoint, usually a dict with ``state_dict``, ``meta``, ``message_hub`` and ``optimizer``; of a file
+        ``*.safetensors`` its tensors.
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ImportError: If the file needs the package safetensors.
         RuntimeError: If the file is no checkpoint, or damaged.
         pickle.UnpicklingError: If the file would run code or holds a type that is not allowed; no code was run.
     """
     path = os.path.expanduser(filename)
     if not os.path.isfile(path):
         raise FileNotFoundError(f'checkpoint {path} not found')
+    if path.endswith('.safetensors'):
+        return _load_safetensors(path, map_location)
     with open(path, 'rb') as file:
         damaged = _find_damage(file)
         if damaged is not None:
@@ -52,8 +57,24 @@ def load_from_local(filename: str, map_location=None) -> Any:
             if re.search('GLOBAL|Can only build', str(error)):
                 # `from None`, because torch's message advises to load the file unsafely.
                 raise pickle.UnpicklingError(_describe_refusal(path, cause)) from None
-            size = os.path.getsize(path)
-            raise RuntimeError(f'cannot load checkpoint {path} ({size} bytes): {cause}') from error
+            raise _cannot_load(path, cause) from error
+
+
+def _cannot_load(path: str, cause: object) -> RuntimeError:
+    return RuntimeError(f'cannot load checkpoint {path} ({os.path.getsize(path)} bytes): {cause}')
+
+
+def _load_safetensors(path: str, map_location: Any) -> dict[str, Tensor]:
+    """Load a file of the format safetensors, which holds tensors and nothing else."""
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ImportError(f'checkpoint {path} needs the package safetensors. Fix: pip install safetensors') from error
+    try:
+        state = load_file(path)
+    except Exception as error:  # of the Rust library
+        raise _cannot_load(path, error) from error
+    return {key: value if map_location is None else value.to(map_location) for key, value in state.items()}
 
 
 def load_from_http(filename: str, map_location=None, model_dir: str | None = None, progress: bool = True) -> Any:
@@ -120,7 +141,7 @@ def _check_content(checkpoint: Any, name: str) -> None:
     if not isinstance(checkpoint, dict):
         raise RuntimeError(f'checkpoint {name} holds a {type(checkpoint).__name__}, not a dict; give a checkpoint')
     states = {key: checkpoint[key] for key in ('state_dict', 'ema_state_dict') if key in checkpoint}
-    for key, state in (states or {'the checkpoint': checkpoint}).items():
+    for key, state in (states or {'the checkpoint': weights_of(checkpoint)}).items():
         fault = find_bad_values(state)
         if fault is not None:
             raise RuntimeError(
@@ -129,19 +150,16 @@ def _check_content(checkpoint: Any, name: str) -> None:
             )
 
 
-def _with_file_named(load: Callable) -> Callable:
-    """Make mmengine's loader of a part of a checkpoint, for ``init_cfg``, name the file if it has no such part."""
+def _load_pretrained(init: Any, module: nn.Module) -> None:
+    """Load what ``init_cfg`` names, in place of mmengine's ``PretrainedInit``, which finds no prefix by itself."""
+    from mmengine.model import update_init_info
+    from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
 
-    @functools.wraps(load)
-    def load_part(prefix: str, filename: str, *args, **kwargs):
-        try:
-            return load(prefix, filename, *args, **kwargs)
-        except AssertionError as error:
-            raise RuntimeError(
-                f'checkpoint {filename} has no entry that starts with {prefix!r}, see init_cfg'
-            ) from error
-
-    return load_part
+    checkpoint = CheckpointLoader.load_checkpoint(init.checkpoint, map_location=init.map_location)
+    match = match_checkpoint(checkpoint, module, init.checkpoint, init.prefix)
+    load_state_dict(module, match.state, strict=False, logger='current')
+    if hasattr(module, '_params_init_info'):
+        update_init_info(module, init_info=init._get_init_info())
 
 
 def _refuse_scheme(filename: str, map_location=None) -> NoReturn:
@@ -171,6 +189,7 @@ def _cause(error: Exception) -> str:
 
 def apply() -> bool:
     """Replace mmengine's loaders, and extend the allow-list of ``torch.load``."""
+    from mmengine.model import PretrainedInit
     from mmengine.runner import checkpoint
     from mmengine.runner.checkpoint import CheckpointLoader
 
@@ -189,7 +208,7 @@ def apply() -> bool:
         return _without_config_text(found)
 
     CheckpointLoader.load_checkpoint = classmethod(load_and_check)
-    checkpoint._load_checkpoint_with_prefix = _with_file_named(checkpoint._load_checkpoint_with_prefix)
+    PretrainedInit.__call__ = _load_pretrained
     # The loaders of model zoos (openmmlab, torchvision, mmcls) look this name up in mmengine's module.
     checkpoint.load_from_http = load_from_http
     return True

@@ -6,6 +6,7 @@ HistoryBuffer and NumPy arrays in that mode whatever the list says, so they get 
 Obsolete with an mmengine that registers its types: none yet (mmengine 0.10.7).
 """
 
+import argparse
 import codecs
 import collections
 import pickle
@@ -63,6 +64,7 @@ def allowed_globals() -> dict[str, Any]:
         'torch.device': torch.device,
         'torch.Size': torch.Size,
         'collections.Counter': collections.Counter,
+        'argparse.Namespace': argparse.Namespace,  # the options of a training, as DINO and DeiT save them
         **{f'{cls.__module__}.{cls.__qualname__}': cls for cls in (*_METHODS, ConfigDict)},
     })  # fmt: skip
     return allowed

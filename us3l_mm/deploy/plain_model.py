@@ -14,6 +14,7 @@ from us3l_mm.config import find_class, input_size, is_detector, read_config, set
 from us3l_mm.models import LinearProbe, SlimmableBackboneMixin, SlimmableLinearClsHead, dense_classifier
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import SwitchableBatchNorm2d, Width, check_width, parse_key, width_key, width_label
+from us3l_mm.utils.match_checkpoint import match_checkpoint, weights_of
 
 from .plain_config import plain_config, plain_evaluator
 
@@ -95,7 +96,7 @@ def plain_model(
     if width is None and fixed is None:
         raise ValueError(f'{path} leaves the width open: give --width')
     width = check_width(fixed if width is None else width)
-    state, meta = (None, {}) if checkpoint is None else _read_checkpoint(checkpoint)
+    state, meta = (None, {}) if checkpoint is None else _read_checkpoint(checkpoint, source)
     if issubclass(kind, LinearProbe):  # it may have been trained with heads of other widths than the config has
         source.model.widths = [width] if state is None else _probed_widths(state, checkpoint)
     several = hasattr(kind, 'dense') or (part == 'classifier' and _has_slimmable_head(source))
@@ -131,9 +132,9 @@ def list_widths(path: str, checkpoint: str, cfg_options: dict | None = None) -> 
             'give config and calibrated checkpoint of the pretraining'
         )
     backbone = _build(cfg, cfg.model.backbone)
-    state = _read_checkpoint(checkpoint)[0]
-    backbone.load_state_dict(
-        {key.removeprefix('backbone.'): value for key, value in state.items() if key.startswith('backbone.')}
+    state = _read_checkpoint(checkpoint, cfg)[0]
+    backbone.load_state_dict(  # which refuses what does not fit by itself
+        {key.removeprefix('backbone.'): value for key, value in state.items() if key.startswith('backbone.')}, False
     )
     norms = [layer.calibrated for layer in backbone.modules() if hasattr(layer, 'calibrated')]
     norms += [
@@ -188,14 +189,17 @@ def _fixed_width(cfg: Config) -> Width | None:
     return cfg.model.backbone.get('width') if width is None else width
 
 
-def _read_checkpoint(checkpoint: str) -> tuple[dict[str, Tensor], dict]:
-    """Read the state dict and ``meta`` of a model with a backbone."""
+def _read_checkpoint(checkpoint: str, cfg: Config) -> tuple[dict[str, Tensor], dict]:
+    """Read the state dict and ``meta`` of a model with the backbone of a config, or of such a backbone alone."""
     if not osp.isfile(checkpoint):
         raise FileNotFoundError(f'no checkpoint {checkpoint}')
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    state = loaded.get('state_dict', loaded)
-    if not any(key.startswith('backbone.') for key in state):
-        raise RuntimeError(f"{checkpoint} has no keys that start with 'backbone.', got {list(state)[:3]}")
+    match = match_checkpoint(loaded, _build(cfg, cfg.model.backbone), checkpoint)
+    if f'.{match.prefix}'.endswith('.backbone.'):  # the rest of the model stands beside it
+        start = match.prefix.removesuffix('backbone.')
+        state = {key[len(start) :]: value for key, value in weights_of(loaded).items() if key.startswith(start)}
+    else:
+        state = {f'backbone.{key}': value for key, value in match.state.items()}
     return state, loaded.get('meta') or {}
 
 
@@ -250,7 +254,7 @@ def _from_one(source: Config, part: str, state: dict[str, Tensor] | None, width:
     if state is not None:
         if part == 'backbone':
             state = {key: value for key, value in state.items() if key.startswith('backbone.')}
-        model.load_state_dict(state, strict=True)
+        model.load_state_dict(state, strict=part != 'backbone')  # which refuses what does not fit by itself
     return cfg, model
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from us3l_mm.slim import SlimmableBatchNorm2d, meta_copy
 from us3l_mm.utils.bad_values import find_bad_values, first_few
+from us3l_mm.utils.match_checkpoint import match_checkpoint
 
 from .check_optimizer import optimizer_faults, scheduler_faults, value_faults
 
@@ -70,31 +71,25 @@ def check_training_checkpoint(
     _refuse(_training_faults(checkpoint, optim_wrapper, param_schedulers, names, same_length), name, fix)
 
 
-def missing_parts(model: nn.Module, checkpoint: Mapping[str, Any]) -> str | None:
-    """Say what of a model would keep its random values if the weights of a checkpoint were loaded.
+def missing_parts(model: nn.Module, state: Mapping[str, Any]) -> str | None:
+    """Say what of a model would keep its random values if weights were loaded.
 
     The weights are loaded into a copy without memory, so that whatever the model does while it loads is done, such as
     cutting a checkpoint to a width. Nothing is changed.
 
     Args:
         model (nn.Module): Model, wrapped or not.
-        checkpoint (Mapping[str, Any]): Checkpoint, or state dict.
+        state (Mapping[str, Any]): State dict for the model, see :func:`match_checkpoint`.
 
     Returns:
-        str | None: The parts, with the number of their tensors; None if the checkpoint has all.
+        str | None: The parts, with the number of their tensors; None if the state has all.
 
     Raises:
         RuntimeError: If the checkpoint is of another backbone.
     """
     model = model.module if is_model_wrapper(model) else model
-    state = {key.removeprefix('module.'): value for key, value in checkpoint.get('state_dict', checkpoint).items()}
     own = model.state_dict()
-    if not own.keys() & state.keys():
-        return (
-            f'it has none of the {len(own)} keys of {type(model).__name__}: it has {list(state)[:3]}, the model '
-            f'{list(own)[:3]}; load a backbone by its init_cfg, with the right prefix'
-        )
-    missing, misfit = _try_to_load(model, state)
+    missing, misfit = _try_to_load(model, dict(state))
     if missing:  # what is missing even if it is given, the model takes out while it loads, and makes anew
         with contextlib.suppress(RuntimeError):  # a part refuses its own random values: it misses them
             missing -= _try_to_load(model, {**state, **{key: own[key] for key in missing & own.keys()}})[0]
@@ -109,23 +104,22 @@ def missing_parts(model: nn.Module, checkpoint: Mapping[str, Any]) -> str | None
     )
 
 
-def pretrained_parts(model: nn.Module) -> Iterator[tuple[nn.Module, str, dict[str, Any]]]:
+def pretrained_parts(model: nn.Module) -> Iterator[tuple[nn.Module, str, Mapping[str, Any]]]:
     """Yield the modules that ``init_cfg`` loads a checkpoint into, its path, and its state dict for that module.
 
     Args:
         model (nn.Module): Model before ``init_weights``.
 
     Raises:
-        RuntimeError: If a checkpoint cannot be loaded.
+        RuntimeError: If a checkpoint cannot be loaded, or has nothing for its module.
     """
     for module in model.modules():
         cfgs = getattr(module, 'init_cfg', None) or []
         for cfg in [cfgs] if isinstance(cfgs, dict) else cfgs:
             if cfg['type'] in ('Pretrained', PretrainedInit):
-                path, prefix = cfg['checkpoint'], f'{(cfg.get("prefix") or "").rstrip(".")}.'.lstrip('.')
+                path = cfg['checkpoint']
                 loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-                state = loaded.get('state_dict', loaded).items()
-                yield module, path, {key[len(prefix) :]: value for key, value in state if key.startswith(prefix)}
+                yield module, path, match_checkpoint(loaded, module, path, cfg.get('prefix'), 'silent').state
 
 
 def model_faults(model: nn.Module, state: Any, where: str) -> Iterator[str]:

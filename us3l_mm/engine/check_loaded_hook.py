@@ -1,5 +1,6 @@
 """Refuse to train from a checkpoint that lacks what the run takes from it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import EMAHook, Hook
@@ -10,6 +11,7 @@ from torch import nn
 from us3l_mm.registry import HOOKS
 from us3l_mm.slim import check_flag
 from us3l_mm.utils.bad_values import first_few
+from us3l_mm.utils.match_checkpoint import match_checkpoint
 
 from .check_checkpoint import check_training_checkpoint, count_states, missing_parts, model_faults, pretrained_parts
 
@@ -41,7 +43,7 @@ class CheckLoadedHook(Hook):
                 self._refuse_missing(module, path, state)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Check a checkpoint before anything of it is used.
+        """Check a checkpoint before anything of it is used, and give weights that are to be trained on our keys.
 
         Raises:
             RuntimeError: If the checkpoint does not fit; see :func:`check_training_checkpoint`.
@@ -59,7 +61,8 @@ class CheckLoadedHook(Hook):
                 name=path,
             )
         else:
-            self._refuse_missing(runner.model, path, checkpoint)
+            checkpoint['state_dict'] = match_checkpoint(checkpoint, runner.model, path).state
+            self._refuse_missing(runner.model, path, checkpoint['state_dict'])
             if averaged and 'ema_state_dict' in checkpoint:  # mmpretrain's EMAHook loads both, and swaps them
                 model = runner.model.module if is_model_wrapper(runner.model) else runner.model
                 states = ((averaged[0], 'ema_state_dict'), (model, 'state_dict'))
@@ -67,12 +70,12 @@ class CheckLoadedHook(Hook):
                 if faults:
                     raise RuntimeError(f'cannot train from {path}: {first_few(faults)}. Take ema_state_dict out of it')
 
-    def _refuse_missing(self, module: nn.Module, path: str, checkpoint: dict[str, Any]) -> None:
-        """Raise RuntimeError if a checkpoint leaves parts of a module random."""
+    def _refuse_missing(self, module: nn.Module, path: str, state: Mapping[str, Any]) -> None:
+        """Raise RuntimeError if the weights of a checkpoint leave parts of a module random."""
         if self.allow_missing:
             return
         try:
-            fault = missing_parts(module, checkpoint)
+            fault = missing_parts(module, state)
         except RuntimeError as error:
             raise RuntimeError(f'cannot train from {path}: {error}') from error
         if fault is not None:

@@ -11,7 +11,7 @@ us3l_backbone = dict(
     norm_cfg=None,  # slimmable
     style='pytorch',
     width=1.0,  # this and what follows from it: set all by --width
-    init_cfg=dict(type='Pretrained', checkpoint='work_dirs/r50_8xb256/epoch_100_calibrated.pth', prefix='backbone.'),
+    init_cfg=dict(type='Pretrained', checkpoint='work_dirs/r50_8xb256/epoch_100_calibrated.pth'),
 )
 # mmdet's C4 detectors are written for Caffe's weights and pixels.
 us3l_pixels = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)

@@ -10,7 +10,7 @@ model = dict(
         base_channels=16,
         out_indices=(2, 3),  # strides 4 and 8
         width=1.0,  # this and neck.in_channels: set both by --width
-        init_cfg=dict(type='Pretrained', checkpoint=None, prefix='backbone.'),
+        init_cfg=dict(type='Pretrained', checkpoint=None),
     ),
     neck=dict(type='FPN', in_channels=[64, 128], out_channels=32, num_outs=2),
     bbox_head=dict(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import check_dict, check_part
+from us3l_mm.utils.match_checkpoint import match_checkpoint
 
 from .parts import check_parts
 
@@ -68,7 +69,7 @@ class SEED(BaseSelfSupervisor):
         """
         super().init_weights()
         checkpoint = CheckpointLoader.load_checkpoint(self.teacher_checkpoint, map_location='cpu')
-        state = checkpoint.get('state_dict', checkpoint)
+        state = match_checkpoint(checkpoint, self.teacher, self.teacher_checkpoint).state
         for name, part in self.teacher.items():
             own = {key.removeprefix(f'{name}.'): value for key, value in state.items() if key.startswith(f'{name}.')}
             try:

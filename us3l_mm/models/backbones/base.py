@@ -48,6 +48,7 @@ class SlimmableBackboneMixin(nn.Module):
     Attributes:
         layer_defaults (dict[str, dict]): Configs of layers that make the stock backbone slimmable.
         out_channels (tuple[int, ...]): Channels of each output, at the full or the fixed width.
+        full_shapes (dict[str, tuple[int, ...]]): Shapes of the tensors at full width, by key.
     """
 
     init_weights: Callable[[], None]  # of the stock backbone
@@ -69,7 +70,7 @@ class SlimmableBackboneMixin(nn.Module):
         self.require_statistics = check_flag('require_statistics', require_statistics)
         channels, outputs = trace_channels(self, 1.0 if width is None else width)
         self.out_channels = _channels_of(outputs)
-        self._full_shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
+        self.full_shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
         self._full_parameters = [name for name, _ in self.named_parameters()]
         if width is not None:
             self._full = (meta_copy(self), channels)  # slices checkpoints; the tuple keeps it out of the modules
@@ -156,7 +157,7 @@ class SlimmableBackboneMixin(nn.Module):
         if prefix and not given:
             return  # nothing for this net: the loader reports what is missing
         shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
-        full, known = self._full_shapes, {*self._full_shapes, *shapes}
+        full, known = self.full_shapes, {*self.full_shapes, *shapes}
         sliced = [name for name, tensor in given.items() if name in shapes and tuple(tensor.shape) != shapes[name]]
         is_full = self.width is not None and bool(sliced or given.keys() & (full.keys() - shapes.keys()))
         parameters = self._full_parameters if is_full else [name for name, _ in self.named_parameters()]
