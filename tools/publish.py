@@ -18,7 +18,7 @@ from us3l_mm.slim import parse_key, width_label
 from us3l_mm.utils.files import write_files
 
 # Of a batch norm: running_mean at width 1.0, else with the key of the width; or of a switchable one.
-MEAN = re.compile(r'backbone\.(?:.*\.)?(?:private\.([^.]+)\.running_mean|running_mean(?:_([^.]+))?)')
+MEAN = re.compile(r'backbone\.(?:.*?\.)?(?:private\.([^.]+)\.running_mean|running_mean(?:_([^.]+))?)')
 
 
 def parse_args() -> argparse.Namespace:
@@ -98,6 +98,8 @@ def main() -> None:
     write_files({out: lambda path: path.write_bytes(content)}, force=True)  # its name says that it is the same
     sizes = [path.stat().st_size / 2**20 for path in (source, out)]
     told = f'widths {" ".join(widths)}' if widths else 'no width is calibrated: see tools/calibrate_bn.py'
+    if not any(map(MEAN.fullmatch, state)):
+        told = 'no batch norm, so every width is ready'
     print(f'saved {out}: {args.part}, {told}; {sizes[0]:.2f} MiB became {sizes[1]:.2f} MiB')
 
 

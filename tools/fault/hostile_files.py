@@ -1,5 +1,6 @@
 """Files that run a command when they are loaded unsafely, for malicious.py: pickles, checkpoints, YAML."""
 
+import argparse
 import functools
 import io
 import os
@@ -62,6 +63,9 @@ PICKLES: dict[str, Callable[[str], bytes]] = {
         + text(run)
         + b'b.'
     ),
+    'BUILD sets __setstate__ of argparse.Namespace': lambda run: (
+        b'\x80\x02cargparse\nNamespace\n)\x81}' + text('__setstate__') + b'cos\nsystem\nsb' + text(run) + b'b.'
+    ),
     'builtin by its name in Python 2': lambda run: (
         b'\x80\x02c__builtin__\neval\n' + text(f'__import__("os").system({run!r})') + b'\x85R.'
     ),
@@ -89,6 +93,11 @@ def write_zip(path: Path, content: bytes, names: tuple[str, ...] = ('archive/dat
 
 def write_at(place: str, path: Path, good: dict, run: str) -> None:
     torch.save({**good, place: {**good.get(place, {}), 'more': Call(os.system, run)}}, path)
+
+
+def write_in_options(path: Path, good: dict, run: str) -> None:
+    """Options of a training, as DINO saves them."""
+    torch.save({**good, 'args': argparse.Namespace(lr=0.1, more=Call(os.system, run))}, path)
 
 
 def write_legacy(path: Path, good: dict, run: str) -> None:
@@ -161,6 +170,7 @@ CHECKPOINTS: dict[str, Callable[[Path, dict, str], None]] = {
         f'REDUCE in {place}': functools.partial(write_at, place)
         for place in ('state_dict', 'optimizer', 'message_hub', 'meta')
     },
+    'REDUCE in the options of args': write_in_options,
     'REDUCE, format before torch 1.6': write_legacy,
     'REDUCE, bare pickle': write_pickle,
     'REDUCE, tar of torch 0.1': write_tar,
