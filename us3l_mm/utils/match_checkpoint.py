@@ -88,6 +88,8 @@ def match_checkpoint(
     if 2 * max((count for _, count in places.values()), default=0) < len(own):  # a part, or of another width or depth
         places = _places(weights, dict.fromkeys(shapes), parts)
     kind = type(module).__name__
+    if not places:
+        raise RuntimeError(f'checkpoint {name} has none of the {len(own)} keys of {kind}: it has {list(weights)[:3]}')
     (start, part), others = _choose(places, prefix, name, f'{len(own)} keys of {kind}')
     state = weights
     if start or part:
@@ -155,8 +157,6 @@ def _places(
 
 def _choose(places: dict, prefix: str | None, name: str, what: str) -> tuple[tuple[str, str], list[str]]:
     """Choose a prefix and a part of the module; return the prefixes of other copies, too."""
-    if not places:
-        raise RuntimeError(f'checkpoint {name} has none of the {what}, with any prefix')
     if prefix is not None:
         wanted = f'{prefix.rstrip(".")}.'.lstrip('.')
         given = {place: points for place, points in places.items() if place[0] == wanted} or {
