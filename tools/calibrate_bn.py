@@ -80,7 +80,7 @@ def read_checkpoint(path: str, size: tuple[int, int] | None) -> tuple[dict, dict
     logger = MMLogger.get_current_instance()
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger=logger)
     meta = dict(checkpoint.get('meta') or {})
-    trained = meta.setdefault('input_size', size)
+    trained = meta['input_size'] = meta.get('input_size') or size
     if size and tuple(trained) != size:
         logger.warning(
             f'{path} was trained with images of {image_text(trained)}, this config has {image_text(size)}, whose '

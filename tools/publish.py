@@ -90,7 +90,7 @@ def main() -> None:
     meta = dict(us3l_mm_version=us3l_mm.__version__, part=args.part, source=source.name, widths=widths)
     # No text of a config: loading removes it, since mmengine would run it as Python.
     kept = ('input_size', 'dataset_meta') if args.part == 'all' else ('input_size',)
-    meta.update({key: old[key] for key in kept if key in old})
+    meta.update({key: old[key] for key in kept if old.get(key)})
     torch.save(dict(meta=meta, state_dict=state), file := io.BytesIO())
     content = file.getvalue()
     out = args.out or str(source.with_suffix('')) + f'_{args.part}{"_fp16" if args.fp16 else ""}'
