@@ -1,6 +1,7 @@
 """Weights found in a checkpoint by keys and shapes, and which prefix is taken."""
 
 import argparse
+import copy
 import random
 import sys
 
@@ -97,6 +98,31 @@ def test_of_two_copies_the_one_that_is_evaluated_is_taken_and_the_other_told(fir
     assert f"prefix '{taken}' (others: '{first}')" in lines[0]
     state = {**under(second, net(2)), **under(first, net(1))}  # the order does not matter
     assert same(match_checkpoint(state, net(), 'a').state, net(2))
+
+
+@pytest.mark.parametrize('lost', ['weight', 'running_mean', 'num_batches_tracked'])
+def test_a_copy_that_lacks_a_tensor_is_not_replaced_by_the_teachers(lost):
+    layers = nn.Sequential(*(net(i) for i in range(3)))
+    state = {**under('backbone.', layers), **under('teacher.backbone.', layers)}
+    del state[f'backbone.1.1.{lost}']
+    match = match_checkpoint(state, layers, 'a')
+    assert match.prefix == 'backbone.' and match.missing == [f'1.1.{lost}']
+    model = Model()
+    model.backbone, model.teacher = layers, nn.ModuleDict(dict(backbone=copy.deepcopy(layers)))
+    match = match_checkpoint(state, model, 'a')
+    assert match.prefix == '' and f'backbone.1.1.{lost}' in match.missing
+
+
+def test_a_teacher_that_is_a_larger_net_is_found_behind_a_student_that_is_its_beginning():
+    deep = nn.Sequential(*(net(i) for i in range(3)))
+    state = {**under('backbone.', deep[:2]), **under('teacher.backbone.', deep)}
+    assert match_checkpoint(state, deep, 'a').prefix == 'teacher.backbone.'
+    assert match_checkpoint(state, deep[:2], 'a').prefix == 'backbone.'
+
+
+def test_what_mmengine_averages_does_not_stand_in_for_a_lost_state_dict():
+    with pytest.raises(RuntimeError, match='none of the 9 keys'):
+        match_checkpoint(dict(meta={}, ema_state_dict=under('module.', net())), net(), 'a')
 
 
 def test_copies_that_nothing_tells_apart_must_be_named():

@@ -63,6 +63,10 @@ def choose(path: Path, configs: Path) -> None:
     tool('tools/analysis_tools/choose_width.py', configs / 'us3l.py', path, *options)
 
 
+def publish(path: Path, configs: Path) -> None:
+    tool('tools/publish.py', path)
+
+
 def search(path: Path, configs: Path) -> None:
     options = ('--max-params', '10M', '--input', 16, '--num-batches', 1, '--device', 'cpu')
     tool('projects/width_search/search_widths.py', configs / 'us3l.py', path, *options)
@@ -112,6 +116,7 @@ WAYS: dict[str, tuple[str, Callable[[Path, Path], None]]] = {
     'tools/linear_probe.py': ('us3l_calibrated', probe),
     'tools/test.py': ('supervised', test),
     'tools/export_width.py': ('us3l_calibrated', export),
+    'tools/publish.py': ('us3l_calibrated', publish),
     'tools/analysis_tools/choose_width.py': ('us3l_calibrated', choose),
     'projects/width_search': ('us3l_calibrated', search),
     'mmengine.runner.load_checkpoint': ('us3l', load_into),

@@ -14,6 +14,7 @@ from .bad_values import first_few
 _OF_ONE_WIDTH = re.compile(r'.*\.running_(mean|var)_.+')  # statistics, see SlimmableBatchNorm2d
 # Of the copies in one file, methods evaluate the one of the least number here: DINO the teacher, MoCo and BYOL the
 # online net, which is named neither.
+_COPY = 0.9  # share of the most tensors from which on a place is taken for another copy
 _COPIES = dict(teacher=1, student=2, encoder_k=2, momentum_encoder=2, target_net=2)
 
 
@@ -50,7 +51,8 @@ def weights_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     flat = {}
     for key, value in checkpoint.items():
         if isinstance(value, Mapping):
-            if isinstance(key, str):  # not the numbered states of an optimizer
+            # Not the numbered states of an optimizer, nor what mmengine's EMAHook keeps beside a state_dict.
+            if isinstance(key, str) and key != 'ema_state_dict':
                 flat.update({f'{key}.{name}': tensor for name, tensor in weights_of(value).items()})
         else:
             flat[key] = value
@@ -106,6 +108,8 @@ def match_checkpoint(
 
 
 def _report(match: Match, name: str, kind: str, others: list[str], count: int) -> str:
+    parts = [other for other in others if any(key.startswith(other.removeprefix(match.prefix)) for key in match.loaded)]
+    others = [other for other in others if other not in parts]  # US3L's own teacher is no other copy of US3L
     also = f' (others: {first_few([repr(other) for other in others])})' if others else ''
     missing, unexpected = (
         f'{len(keys)} ({first_few(keys)})' if keys else '0' for keys in (match.missing, match.unexpected)
@@ -168,18 +172,23 @@ def _choose(places: dict, prefix: str | None, name: str, what: str) -> tuple[tup
                 f'behind {max(places, key=places.__getitem__)[0]!r}'
             )
         places = given
-    most = max(places.values())
-    best = [place for place, points in places.items() if points == most]
-    best = [place for place in best if not place[1]] or best  # the whole module before its backbone
-    ranks = {place: (_rank(place[0]), place[0] != '') for place in best}
-    chosen = [place for place in best if ranks[place] == min(ranks.values())]
+    decisive = int(not max(places.values())[0])  # tensors of the backbone, if there are any
+    enough = _COPY * max(count[decisive] for count in places.values())
+    copies = {place: count for place, count in places.items() if count[decisive] >= enough}
+    # The evaluated copy, even if it lacks a tensor: another must not take its place unseen. Of its places the one with
+    # most tensors, the whole module before its backbone alone, and keys as they are before those with a prefix.
+    order = {
+        place: (_rank(place[0]), -of_backbone, -count, place[1] != '', place[0] != '')
+        for place, (of_backbone, count) in copies.items()
+    }
+    chosen = [place for place in copies if order[place] == min(order.values())]
     if len(chosen) > 1:
         raise RuntimeError(
             f'checkpoint {name} has the {what} {len(chosen)} times, under '
             f'{first_few([repr(place[0]) for place in chosen], 5)}. Name one, by `prefix` in the '
             'init_cfg of the backbone or by --prefix of tools/calibrate_bn.py, which writes it alone'
         )
-    return chosen[0], [place[0] for place in best if place != chosen[0]]
+    return chosen[0], [start for start, part in copies if not part and start != chosen[0][0]]
 
 
 def _rank(prefix: str) -> int:
