@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--num-batches', type=count_from(1), default=100, help='batches to average over, at most an epoch'
     )
-    parser.add_argument('--prefix', help="prefix of the keys, of several copies in the file: 'teacher.backbone.'")
+    parser.add_argument('--prefix', help='prefix of the keys, such as model_ema., where a file has several copies')
     parser.add_argument('--out', help='file to write; <checkpoint>_calibrated.pth if not given, again if it is one')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')

@@ -23,7 +23,9 @@ MEAN = re.compile(r'backbone\.(?:.*?\.)?(?:private\.([^.]+)\.running_mean|runnin
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Write the weights of a checkpoint alone')
-    parser.add_argument('checkpoint', help='checkpoint of a training, best calibrated by tools/calibrate_bn.py')
+    parser.add_argument(
+        'checkpoint', help='checkpoint of a training, best calibrated, such as work_dirs/NAME/epoch_400_calibrated.pth'
+    )
     parser.add_argument(
         '--out',
         help='file to write, such as r50.pth, which becomes r50-HASH.pth with the first 8 digits of its SHA-256; '
