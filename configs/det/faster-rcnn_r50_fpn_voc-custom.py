@@ -1,19 +1,11 @@
 """Faster R-CNN R50-FPN on a set of one's own in VOC's XML format, from US3L weights, at one width.
 
-python tools/train.py configs/det/faster-rcnn_r50_fpn_voc-custom.py --width 0.5 --cfg-options \
-    data_root=FOLDER classes=cat,dog model.backbone.init_cfg.checkpoint=CALIBRATED_CHECKPOINT
+python tools/train.py configs/det/faster-rcnn_r50_fpn_voc-custom.py --width 0.5 --data-root FOLDER --backbone CALIBRATED_CHECKPOINT
 1 GPU of 4 images; the learning rate follows the batch. Result: not run yet.
 """
 
 _base_ = [
     '../_base_/models/det_faster-rcnn_r50_fpn.py',
     '../_base_/datasets/custom_voc.py',
-    'mmdet::_base_/schedules/schedule_2x.py',
-    'mmdet::_base_/default_runtime.py',
+    '../_base_/schedules/det_2x_custom.py',
 ]
-
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=100),  # small sets have few iterations
-    _base_.param_scheduler[1],  # divides the rate as the base does
-]
-auto_scale_lr = dict(enable=True)
