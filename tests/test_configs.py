@@ -17,6 +17,7 @@ DATASETS = {
     'cifar100': 'CIFAR100',
     'dtd': 'DTD',
     'flowers102': 'Flowers102',
+    'folder': 'CustomDataset',
     'in1k': 'ImageNet',
     'pets': 'OxfordIIITPet',
     'digits': 'us3l_mm.Digits',

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 SMALLER = {
     '--image-size 64': '--image-size 32',
     '--epochs 100 --batch-size 64': '--epochs 4 --batch-size 8',
-    'epoch_100': 'epoch_4',
+    'photos/epoch_100': 'photos/epoch_4',
     '--epochs 24': '--epochs 2',
     'epoch_24': 'epoch_2',
     '100M': '20M',

@@ -1,7 +1,7 @@
 """Train linear probes on a calibrated checkpoint, at all widths in one pass over the data.
 
 python tools/linear_probe.py configs/linear/r18_1xb512-100e_cifar100.py CHECKPOINT --widths 1.0 0.5 0.25
-python tools/linear_probe.py configs/linear/r18_4xb512-60e_in1k.py CHECKPOINT --data-root FOLDER --image-size 64
+python tools/linear_probe.py configs/linear/r18_1xb256-100e_folder.py CHECKPOINT --data-root FOLDER --image-size 64
 """
 
 import argparse

@@ -171,11 +171,14 @@ def test_short_trainings_have_sound_schedules(epochs):
     assert cfg.default_hooks.checkpoint.interval <= epochs
 
 
-def test_batch_and_learning_rate(photos):
+def test_batch_and_learning_rate(photos, capfd):
     cfg = load_config(PRETRAINING, own=OwnData(data_root=str(photos), batch_size=2))
     assert cfg.train_dataloader.batch_size == 2
     assert cfg.auto_scale_lr.enable and cfg.auto_scale_lr.base_batch_size == 512
     assert cfg.default_hooks.logger.interval == 1
+    assert 'are few for a recipe of 512' in capfd.readouterr().out  # of 2 images
+    load_config(PRETRAINING, own=OwnData(data_root=str(photos), batch_size=64))
+    assert 'are few for' not in capfd.readouterr().out
     before = load_config(PRETRAINING)
     assert load_config(PRETRAINING, own=OwnData()).to_dict() == before.to_dict()
 

@@ -1,9 +1,13 @@
 """Change the length and the batches of a training together with all that is counted in them."""
 
+import logging
 import math
 import os
 
 from mmengine.config import Config
+from mmengine.logging import print_log
+
+_FAR = 16  # times the batch, from which on a recipe's learning rate does not scale
 
 
 def set_epochs(cfg: Config, epochs: int) -> list[str]:
@@ -76,6 +80,14 @@ def set_batch_size(cfg: Config, size: int | None, images: int | None) -> list[st
     if base is not None and not cfg.auto_scale_lr.get('enable'):
         cfg.auto_scale_lr.enable = True
         lines.append(f'the learning rate is that of {base} images an iteration, times the images of yours / {base}')
+    if base is not None and base > _FAR * loader.batch_size * _devices():
+        print_log(
+            f'{loader.batch_size * _devices()} images an iteration are few for a recipe of {base}: its learning rate '
+            'becomes too small to learn much; take a config for smaller batches, for a probe such as '
+            'configs/linear/r18_1xb256-100e_folder.py',
+            'current',
+            logging.WARNING,
+        )
     return lines
 
 
