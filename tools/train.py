@@ -69,7 +69,7 @@ def config_from_args(args: argparse.Namespace) -> Config:
 
     options = dict(args.cfg_options or {})
     if args.backbone is not None:
-        options['model.backbone.init_cfg'] = dict(type='Pretrained', checkpoint=args.backbone, prefix='backbone.')
+        options['model.backbone.init_cfg'] = dict(type='Pretrained', checkpoint=args.backbone)
     own = OwnData(**own_data(args))
     cfg = load_config(args.config, options, args.work_dir, args.launcher, args.width, own)
     if args.amp == 'bfloat16':

@@ -10,6 +10,7 @@ import torch
 from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
 from PIL import Image
 
+from builders import ROOT
 from us3l_mm.config import OwnData, load_config, read_config
 from us3l_mm.registry import DATASETS
 
@@ -120,6 +121,29 @@ def test_folders_of_splits(labelled, tmp_path):
     assert tuple(val[0]['inputs'].shape) == (3, 32, 32) and cfg.input_size == (32, 32)
     with pytest.raises(ValueError, match='has train and test already'):
         load_config(PROBE, own=OwnData(data_root=str(tmp_path / 'sets'), val_fraction=0.2))
+
+
+def test_sizes_of_types_in_any_spelling_follow(tmp_path):
+    """Types by their paths, and one that is derived from RandomResizedCrop."""
+    path = tmp_path / 'spelt.py'
+    path.write_text(f"""
+_base_ = '{ROOT}/{PROBE}'
+train_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='us3l_mm.LoadImageFromFile'),
+    dict(type='mmpretrain.EfficientNetRandomCrop', scale=224),
+    dict(type='PackInputs'),
+]))
+val_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='us3l_mm.LoadImageFromFile'),
+    dict(type='mmdet.datasets.transforms.Resize', scale=(448, 448)),
+    dict(type='mmcv.transforms.CenterCrop', crop_size=(224, 224)),
+    dict(type='PackInputs'),
+]))
+""")
+    cfg = load_config(str(path), own=OwnData(image_size=32))
+    assert cfg.train_dataloader.dataset.pipeline[1].scale == 32
+    _, resize, crop, _ = cfg.val_dataloader.dataset.pipeline
+    assert resize.scale == (64, 64) and crop.crop_size == (32, 32)
 
 
 def test_transformers_and_view_makers_follow_the_size():

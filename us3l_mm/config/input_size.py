@@ -45,14 +45,22 @@ def input_size(cfg: Config) -> tuple[int, int] | None:
     for _, dataset in find_datasets(cfg, LOADERS[::-1]):
         size = None
         for step in find_dicts([dataset.pipeline, preprocessor.get('transforms')]):
-            size = _size_after(_class_of(step, cfg.get('default_scope')), step, size)
+            size = _size_after(transform_class(step, cfg.get('default_scope')), step, size)
         if size is not None:
             return _round_up(size, preprocessor.get('pad_size_divisor') or 1)
     return None
 
 
-def _class_of(step: dict, scope: str | None) -> type:
-    """Class of a transform: of torchvision's, which mmpretrain wraps, torchvision's own."""
+def transform_class(step: dict, scope: str | None) -> type:
+    """Find the class of a transform.
+
+    Args:
+        step (dict): Its config.
+        scope (str, optional): ``default_scope`` of the config.
+
+    Returns:
+        type: The class; of torchvision's transforms, which mmpretrain wraps, torchvision's own; of none ``object``.
+    """
     kind = step.get('type')
     if isinstance(kind, str):
         with TRANSFORMS.switch_scope_and_registry(step.get('_scope_', scope)) as registry:

@@ -6,11 +6,11 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmcv.transforms import RandomChoiceResize, RandomResize, Resize
 from mmengine.config import Config, ConfigDict
 
-from us3l_mm.registry import TRANSFORMS, find_class
-
 from .find import LOADERS, find_datasets, find_dicts
+from .input_size import transform_class
 
 # Names of files and folders, the first that is there counts.
 _JSON = dict(train=('train', 'instances_train*'), val=('val', 'valid', 'instances_val*', 'test'))
@@ -121,8 +121,7 @@ def set_short_side(cfg: Config, size: int) -> list[str]:
 
 def _sizes_of(step: ConfigDict, cfg: Config) -> set[str]:
     """Names of the options of a transform that are sizes in pixels."""
-    kind = find_class(step.get('type'), cfg.get('default_scope'), TRANSFORMS)
-    resizes = kind is not None and 'Resize' in kind.__name__
+    resizes = issubclass(transform_class(step, cfg.get('default_scope')), (Resize, RandomResize, RandomChoiceResize))
     return {'scale', 'scales'} & step.keys() if resizes else set()
 
 

@@ -2,16 +2,24 @@
 
 from pathlib import Path
 
+from mmcv.transforms import CenterCrop, LoadImageFromFile, Resize
 from mmengine.config import Config, ConfigDict
+from mmpretrain.datasets import EfficientNetCenterCrop, RandomResizedCrop, ResizeEdge
 from mmpretrain.datasets.custom import find_folders
 
 from us3l_mm.datasets import IMAGE_EXTENSIONS
-from us3l_mm.registry import TRANSFORMS, find_class
 
 from .find import LOADERS, find_datasets, find_dicts
+from .input_size import transform_class
 
 _TRAIN, _VAL = ('train',), ('val', 'validation', 'valid', 'test')  # names of the folders of the splits
-_SIZES = {'RandomResizedCrop': 'scale', 'Resize': 'scale', 'ResizeEdge': 'scale', 'CenterCrop': 'crop_size'}
+_SIZES = {
+    RandomResizedCrop: 'scale',
+    Resize: 'scale',
+    ResizeEdge: 'scale',
+    CenterCrop: 'crop_size',
+    EfficientNetCenterCrop: 'crop_size',
+}
 
 
 def use_unlabelled(cfg: Config, root: Path) -> tuple[int, list[str]]:
@@ -93,7 +101,7 @@ def set_image_size(cfg: Config, size: int) -> list[str]:
         ValueError: If training has no ``RandomResizedCrop``, or several of different sizes.
     """
     steps = _steps(cfg, [*(cfg.get(key) for key in LOADERS), cfg.model])
-    old = {_side(step.scale) for kind, step in steps if kind == 'RandomResizedCrop'}
+    old = {_side(step.scale) for kind, step in steps if issubclass(kind, RandomResizedCrop)}
     if len(old) != 1:
         raise ValueError(f'--image-size needs RandomResizedCrop of one size in the config, got {sorted(old) or "none"}')
     before = old.pop()
@@ -102,18 +110,16 @@ def set_image_size(cfg: Config, size: int) -> list[str]:
         return side if side <= 0 else round(side * size / before)
 
     for kind, step in steps:
-        if kind in _SIZES:
-            value = step[_SIZES[kind]]
-            step[_SIZES[kind]] = scaled(value) if isinstance(value, int) else tuple(map(scaled, value))
+        for key in (key for known, key in _SIZES.items() if issubclass(kind, known) and step.get(key)):
+            step[key] = scaled(step[key]) if isinstance(step[key], int) else tuple(map(scaled, step[key]))
     if 'img_size' in cfg.model.get('backbone', {}):
         cfg.model.backbone.img_size = size
     return [f'images of {size} x {size} pixels in the place of {before} x {before}']
 
 
-def _steps(cfg: Config, node: object) -> list[tuple[str, ConfigDict]]:
-    """List the transforms in a part of a config with the names of their classes."""
-    kinds = ((find_class(step.get('type'), cfg.get('default_scope'), TRANSFORMS), step) for step in find_dicts(node))
-    return [(kind.__name__, step) for kind, step in kinds if kind is not None]
+def _steps(cfg: Config, node: object) -> list[tuple[type, ConfigDict]]:
+    """List the dicts in a part of a config with the classes of those that are transforms."""
+    return [(transform_class(step, cfg.get('default_scope')), step) for step in find_dicts(node)]
 
 
 def _side(scale: int | tuple[int, int]) -> int:
@@ -124,13 +130,13 @@ def _use_folder(cfg: Config, key: str, folder: Path, **options) -> None:
     """Put a data set of files into a data loader; its pipeline stays, and loads files first."""
     old = [part for _, part in find_datasets(cfg, [key])]
     kinds = [kind for kind, _ in _steps(cfg, old)]
-    if len(old) != 1 or not any(kind in _SIZES for kind in kinds):
+    if len(old) != 1 or not any(issubclass(kind, tuple(_SIZES)) for kind in kinds):
         raise ValueError(
             f'--data-root needs a config whose {key} has a data set with a pipeline that brings images to one size, '
             'such as configs/us3l/r18_4xb128.py; this one is made for other data'
         )
     pipeline = list(old[0].pipeline)
-    if 'LoadImageFromFile' not in kinds:
+    if not any(issubclass(kind, LoadImageFromFile) for kind in kinds):
         pipeline.insert(0, dict(type='LoadImageFromFile', _scope_='us3l_mm'))
     cfg[key].dataset = ConfigDict(data_root=str(folder), extensions=IMAGE_EXTENSIONS, pipeline=pipeline, **options)
 
