@@ -3,6 +3,7 @@
 python tools/run_table.py ablation --gpus 4                                # the 17 cases on CIFAR-100
 python tools/run_table.py ablation --dataset digits --cases 2 4 8 10 13 17  # to try it on a laptop
 python tools/run_table.py ablation --dataset digits --print-only
+python tools/run_table.py small --dataset digit-photos --seeds 0 1 2       # every method, on digits in photographs
 
 Each step is a command of this project, printed before it runs. After an interruption the same command goes on where it
 stopped. See docs/tables.md.
@@ -11,6 +12,7 @@ stopped. See docs/tables.md.
 import argparse
 import json
 import signal
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -46,6 +48,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--probe-epochs', type=count_from(1), help='epochs of the linear probe, such as 20; schedules are scaled'
+    )
+    parser.add_argument(
+        '--seeds', type=count_from(0), nargs='+', help='run each case once for each seed, such as 0 1 2; shows the mean'
     )
     parser.add_argument(
         '--gpus', type=count_from(1), default=1, help='processes to pretrain with (default: %(default)s)'
@@ -104,7 +109,7 @@ def set_epochs(cfg: Config, epochs: int) -> None:
 
 
 def case_configs(
-    table: Config, case: ConfigDict, args: argparse.Namespace, width: float | None = None
+    table: Config, case: ConfigDict, args: argparse.Namespace, width: float | None = None, seed: int | None = None
 ) -> dict[str, Config]:
     """Make the configs of a case, ``pretrain`` and ``probe``; with a width, those of a dense net of that width."""
     from us3l_mm.config import read_config, set_width  # here: --help need not wait for it
@@ -118,6 +123,8 @@ def case_configs(
     if 'auto_scale_lr' in cfg:
         cfg.auto_scale_lr.enable = True  # the recipe's rate is for its number of GPUs
     cfg.run_table = dict(gpus=args.gpus)  # a setting: another number of GPUs starts anew
+    if seed is not None:
+        set_seed(cfg, seed)
     cfg.merge_from_dict(args.cfg_options or {})
 
     probe = read_config(ROOT / table.probes[args.dataset])
@@ -129,15 +136,43 @@ def case_configs(
         set_width(cfg, width)
         probe.model.widths = [width]
     probe.model.backbone = cfg.model.backbone
+    probe.run_table = dict(protocol=table.get('protocols', {}).get(args.dataset, 'paper'))
     return dict(pretrain=cfg, probe=probe)
 
 
-def case_runs(table: Config, case: ConfigDict, folder: Path, args: argparse.Namespace) -> dict[Path, dict[str, Config]]:
-    """Make the configs of each run of a case, by folder: one run, or with ``per_width`` one for each width."""
-    configs = case_configs(table, case, args)
-    if not case.get('per_width'):
-        return {folder: configs}
-    return {folder / f'w{w:g}': case_configs(table, case, args, w) for w in configs['probe'].model.widths}
+def set_seed(cfg: Config, seed: int) -> None:
+    """Change the seed of a pretraining: of its weights and data, and of the widths and views where they have their own."""
+    cfg.merge_from_dict(dict(randomness=dict(seed=seed)))
+    for path, part in (
+        ('sampler', cfg.model.get('sampler')),
+        ('data_preprocessor', cfg.model.get('data_preprocessor')),
+    ):
+        if part is not None and (path == 'sampler' or part.get('type') == 'us3l_mm.BatchedViewsPreprocessor'):
+            part.seed = seed
+
+
+def case_runs(table: Config, name: str, out: Path, args: argparse.Namespace) -> dict[Path, dict[str, Config]]:
+    """Make the configs of each run of a case, by folder: one for each seed, and with ``per_width`` for each width."""
+    case, runs = table.cases[name], {}
+    for seed in args.seeds or [None]:
+        folder = seed_folder(out / name, seed)
+        configs = case_configs(table, case, args, seed=seed)
+        if not case.get('per_width'):
+            runs[folder] = configs
+            continue
+        for width in configs['probe'].model.widths:
+            runs[folder / f'w{width:g}'] = case_configs(table, case, args, width, seed)
+    if 'teacher' in case:  # the full-width network of another case, of the same seed
+        epochs = case_configs(table, table.cases[case.teacher], args)['pretrain'].train_cfg.max_epochs
+        for folder, configs in runs.items():
+            other = out / case.teacher / folder.parent.relative_to(out / name)
+            configs['pretrain'].model.teacher.checkpoint = str(other / 'w1' / 'pretrain' / f'epoch_{epochs}.pth')
+    return runs
+
+
+def seed_folder(folder: Path, seed: int | None) -> Path:
+    """Folder of the runs of a case with a seed; that of the case itself if no seeds are asked for."""
+    return folder if seed is None else folder / f'seed{seed}'
 
 
 def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> None:
@@ -158,14 +193,17 @@ def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> N
         if not checkpoint.exists():
             arguments = [folder / 'pretrain.py', uncalibrated, '--out', checkpoint, '--widths', *probe.model.widths]
             run_step(TOOLS / 'calibrate_bn.py', arguments, lock)
-    probing = [folder / 'probe.py', checkpoint, '--work-dir', folder / 'probe', '--resume']
+    protocol = probe.run_table.protocol
+    probing = [folder / 'probe.py', checkpoint, '--work-dir', folder / 'probe', '--protocol', protocol, '--resume']
     run_step(TOOLS / 'linear_probe.py', probing, lock)
+    stem = 'linear_probe' if protocol == 'paper' else f'{protocol}_probe'
     result = dict(
         epochs=epochs,
-        probe_epochs=probe.train_cfg.max_epochs,
+        protocol=protocol,
+        probe_epochs=probe.train_cfg.max_epochs if protocol == 'paper' else None,
         date=time.strftime('%Y-%m-%d'),
         commit=get_git_hash(digits=7),
-        widths=json.loads((folder / 'probe' / 'linear_probe.json').read_text())['widths'],
+        widths=json.loads((folder / 'probe' / f'{stem}.json').read_text())['widths'],
     )
     write_text(folder / 'result.json', json.dumps(result, indent=2) + '\n')
 
@@ -173,8 +211,8 @@ def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> N
 def run_cases(table: Config, cases: dict[str, ConfigDict], out: Path, args: argparse.Namespace) -> None:
     """Run all runs of the cases that are not finished."""
     runs = {}
-    for name, case in cases.items():
-        runs.update(case_runs(table, case, out / name, args))
+    for name in cases:
+        runs.update(case_runs(table, name, out, args))
     run_unfinished(runs, out, lambda folder, configs, lock: run_one(folder, configs, args.gpus, lock))
 
 
@@ -182,67 +220,106 @@ def collect(table: Config, cases: dict[str, ConfigDict], out: Path) -> dict[str,
     """Read measured and published accuracies (%) by case and width; None is a published collapse."""
     rows = {}
     for name, case in cases.items():
-        folders = [out / name, *sorted((out / name).glob('w*'))]
-        found = [path for path in (folder / 'result.json' for folder in folders) if path.exists()]
+        folders = [out / name, *(path.parent for path in sorted((out / name).rglob('pretrain.py')))]
+        found = [path for path in (folder / 'result.json' for folder in dict.fromkeys(folders)) if path.exists()]
         results = [json.loads(path.read_text()) for path in found]
-        failures = [path for path in (folder / 'failed.txt' for folder in folders) if path.exists()]
-        published = zip(table.published_widths, case.get('published', '').split())
+        failures = [path for path in (folder / 'failed.txt' for folder in dict.fromkeys(folders)) if path.exists()]
+        published = zip(table.get('published_widths', []), case.get('published', '').split())
+        by_width: dict[str, list[dict]] = {}
+        for result in results:
+            for row in result['widths']:
+                by_width.setdefault(f'{row["width"]:g}', []).append(row)
+        accuracies = {width: [row['top1'] for row in found] for width, found in by_width.items()}
         rows[name] = dict(
             what=case.what,
             failed={str(path.parent.relative_to(out)): path.read_text().strip() for path in failures},
-            runs=[{key: result[key] for key in ('epochs', 'probe_epochs', 'date', 'commit')} for result in results],
-            measured={f'{row["width"]:g}': row['top1'] for result in results for row in result['widths']},
+            runs=[{key: value for key, value in result.items() if key != 'widths'} for result in results],
+            measured={width: statistics.fmean(values) for width, values in accuracies.items()},
+            measured_std={w: statistics.stdev(values) for w, values in accuracies.items() if len(values) > 1},
+            measured_seeds={width: len(values) for width, values in accuracies.items()},
+            macs={width: found[0]['macs'] for width, found in by_width.items()},
             published={f'{w:g}': None if value == '-' else float(value) for w, value in published if value != '.'},
         )
     return rows
 
 
+def measured_text(row: dict, width: str) -> str:
+    """Mean accuracy (%), with the standard deviation of several seeds."""
+    if width not in row['measured']:
+        return 'failed' if row['failed'] else MISSING
+    spread = f' ± {row["measured_std"][width]:.2f}' if width in row['measured_std'] else ''
+    return f'{row["measured"][width]:.2f}{spread}'
+
+
 def markdown(table: Config, rows: dict[str, dict], dataset: str) -> str:
     """Format a Markdown table with measured and published numbers in columns of their own."""
-    published = table.published_from
+    published = table.get('published_from')
     measured = {width for row in rows.values() for width in row['measured']}
-    widths = sorted(measured or {f'{width:g}' for width in table.published_widths}, key=float, reverse=True)
+    default = {f'{width:g}' for width in table.get('published_widths', [1.0])}
+    widths = sorted(measured or default, key=float, reverse=True)
     head = ['case', 'what']
     for width in widths:
-        head += [f'{width}: measured', f'{width}: published ({published.data}, {published.name})']
+        head += [
+            f'{width}: measured',
+            *([f'{width}: published ({published.data}, {published.name})'] if published else []),
+        ]
     lines = []
     for name, row in rows.items():
         cells = [name, row['what']]
         for width in widths:
-            missing = 'failed' if row['failed'] else MISSING
-            cells.append(f'{row["measured"][width]:.2f}' if width in row['measured'] else missing)
-            known = row['published'].get(width, MISSING)
-            cells.append('collapsed' if known is None else str(known))
+            cells.append(measured_text(row, width))
+            if published:
+                known = row['published'].get(width, MISSING)
+                cells.append('collapsed' if known is None else str(known))
         lines.append(cells)
-    done = sum(bool(row['runs']) for row in rows.values())
-    runs = [run for row in rows.values() for run in row['runs']]
-    lengths = sorted({f'{run["epochs"]} epochs, {run["probe_epochs"]} of linear evaluation' for run in runs})
-    text = [
-        f'{table.title}. Linear accuracy (%) by width.',
-        f'Measured: {"; ".join([dataset, *lengths])}; {done} of {len(rows)} cases.',
-        f'Published: {published.data}; {published.source}.',
-    ]
-    if published.data.lower().replace('-', '') != dataset:
-        text.append('The data sets differ: compare the order of the cases, not the numbers.')
+    text = [f'{table.title}. Linear accuracy (%) by width.', *notes(rows, dataset)]
+    if published:
+        text.append(f'Published: {published.data}; {published.source}.')
+        if published.data.lower().replace('-', '') != dataset:
+            text.append('The data sets differ: compare the order of the cases, not the numbers.')
     text += ['', markdown_table(head, lines)]
     text += [f'\n{folder}: {why}' for row in rows.values() for folder, why in row['failed'].items()]
     return '\n'.join(text)
 
 
+def notes(rows: dict[str, dict], dataset: str) -> list[str]:
+    """Say what was measured, for how long and how often."""
+    done = sum(bool(row['runs']) for row in rows.values())
+    lengths = set()
+    for run in (run for row in rows.values() for run in row['runs']):
+        solved = run.get('probe_epochs') is None
+        lengths.add(f'{run["epochs"]} epochs, ' + ('heads solved' if solved else f'{run["probe_epochs"]} of the heads'))
+    seeds = {number for row in rows.values() for number in row['measured_seeds'].values()} - {1}
+    text = [f'Measured: {"; ".join([dataset, *sorted(lengths)])}; {done} of {len(rows)} cases.']
+    if seeds:
+        text.append(f'Mean and standard deviation of {" or ".join(map(str, sorted(seeds)))} seeds.')
+    return text
+
+
 def plot(table: Config, rows: dict[str, dict], dataset: str, path: Path) -> None:
-    """Plot accuracy over width, measured on the left and published on the right."""
-    published = f'published, {table.published_from.data}, {table.published_from.name}'
-    panels = []
-    for title, key in ((f'measured, {dataset}', 'measured'), (published, 'published')):
-        curves = []
-        for index, (name, row) in enumerate(rows.items()):
-            points = {float(width): value for width, value in row[key].items() if value is not None}
-            style = {'color': f'C{index % 10}', 'fmt': ('o-', 'o--')[index // 10 % 2]}
-            label = name if key == 'published' else None
-            curves.append(Curve(list(points), list(points.values()), label, options=style))
-        legend = {'title': 'case', 'loc': 'center left', 'bbox_to_anchor': (1, 0.5)}
-        panels.append(Panel(curves, 'width', 'linear accuracy (%)', title, legend=legend))
-    plot_panels(panels, width=6, height=5).savefig(path)
+    """Plot measured accuracy over MACs, and published accuracy over width beside it where there is any."""
+    panels = [Panel(_curves(rows, 'measured'), 'MACs per image (M)', 'linear accuracy (%)', f'measured, {dataset}')]
+    if 'published_from' in table:
+        title = f'published, {table.published_from.data}, {table.published_from.name}'
+        panels.append(Panel(_curves(rows, 'published'), 'width', 'linear accuracy (%)', title))
+    for panel in panels:
+        panel.legend = {'title': 'case', 'loc': 'center left', 'bbox_to_anchor': (1, 0.5)}
+    plot_panels(panels, width=6, height=5 if len(panels) > 1 else 4).savefig(path, dpi=120)
+
+
+def _curves(rows: dict[str, dict], key: str) -> list[Curve]:
+    curves = []
+    for index, (name, row) in enumerate(rows.items()):
+        style: dict = {'color': f'C{index % 10}', 'fmt': ('o-', 'o--')[index // 10 % 2]}
+        points = {float(width): value for width, value in row[key].items() if value is not None}
+        widths = sorted(points)
+        at = widths
+        if key == 'measured':
+            at = [row['macs'][f'{width:g}'] / 1e6 for width in widths]
+            if row['measured_std']:
+                style['yerr'] = [row['measured_std'].get(f'{width:g}', 0) for width in widths]
+        curves.append(Curve(at, [points[width] for width in widths], name, options=style))
+    return curves
 
 
 def main() -> None:

@@ -19,12 +19,8 @@ from us3l_mm.utils.arguments import count_from
 
 VERSION = 1  # of the algorithm, so that scenes of an older one are not reused
 META = 'scenes.json'
-SPLITS = {
-    'train': ('train', 0.0, 0.6),
-    'val': ('test', 0.6, 1.0),
-}  # digits; part of the photographs' width
+SPLITS = {'train': 'train', 'val': 'test'}  # of the digits and photographs
 HEIGHTS = (16, 36)  # lowest and highest digit, in pixels of ink
-INK = 0.3  # least opacity that counts as ink
 MAX_IOU = 0.02  # largest of two boxes
 
 
@@ -43,74 +39,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def load_photos() -> list[np.ndarray]:
-    """Load two photographs, uint8 of shape (427, 640, 3), RGB."""
-    from sklearn.datasets import load_sample_images
-
-    return load_sample_images().images
-
-
-def load_digits(split: str) -> tuple[list[np.ndarray], list[int]]:
-    """Load digits as opacity maps in [0, 1] of shape (8, 8), and their labels."""
-    from us3l_mm.datasets import Digits  # here: --help need not wait for it
-
-    items = Digits(split=split, pipeline=[]).load_data_list()
-    return [item['img'][..., 0] / 255 for item in items], [item['gt_label'] for item in items]
-
-
-def ink_box(alpha: np.ndarray) -> tuple[int, int, int, int]:
-    """Find the smallest box (x1, y1, x2, y2), ends excluded, around the ink of an opacity map."""
-    rows, columns = np.flatnonzero((alpha >= INK).any(axis=1)), np.flatnonzero((alpha >= INK).any(axis=0))
-    return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-
-
-def enlarge(digit: np.ndarray, height: int) -> np.ndarray:
-    """Enlarge an opacity map so that its ink is ``height`` pixels high, and crop it to the ink."""
-    digit = np.pad(digit, 1)  # room for the soft edge
-    x1, y1, x2, y2 = ink_box(cv2.resize(digit, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC))
-    scale = 8 * height / (y2 - y1)
-    large = cv2.resize(digit, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    x1, y1, x2, y2 = ink_box(large)
-    return large[y1:y2, x1:x2]
-
-
-def background(rng: np.random.Generator, photo: np.ndarray, left: float, right: float, size: int) -> np.ndarray:
-    """Crop a photograph between two fractions of its width, with random size, brightness and contrast."""
-    region = photo[:, round(left * photo.shape[1]) : round(right * photo.shape[1])]
-    side = int(rng.integers(size, min(2 * size, *region.shape[:2]) + 1))
-    y, x = rng.integers(0, region.shape[0] - side + 1), rng.integers(0, region.shape[1] - side + 1)
-    crop = cv2.resize(region[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_AREA)
-    crop = crop[:, ::-1] if rng.random() < 0.5 else crop
-    return ((crop - 128.0) * rng.uniform(0.4, 1.0) + 128 + rng.uniform(-50, 50)).clip(0, 255)
-
-
 def iou(a: tuple, b: tuple) -> float:
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     overlap = max(width, 0) * max(height, 0)
     return overlap / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap)
 
 
-def paste(rng: np.random.Generator, scene: np.ndarray, alpha: np.ndarray, x: int, y: int) -> None:
-    """Blend a digit into ``scene``, brighter or darker than its background."""
-    patch = scene[y : y + alpha.shape[0], x : x + alpha.shape[1]]
-    local = patch.mean()
-    contrast = rng.uniform(80, 160) * rng.choice([-1, 1])
-    if not 0 <= local + contrast <= 255:
-        contrast = -contrast
-    colour = (local + contrast + rng.uniform(-15, 15, size=3)).clip(0, 255)
-    opacity = rng.uniform(0.85, 1.0) * alpha[..., None]
-    patch[:] = (1 - opacity) * patch + opacity * colour
-
-
 def make_scene(
-    rng: np.random.Generator, photos: list, part: tuple[float, float], digits: list, labels: list, size: int
+    rng: np.random.Generator, split: str, digits: list, labels: list, size: int
 ) -> tuple[np.ndarray, list[tuple], list[int]]:
     """Make a scene of 1 to 4 digits.
 
     Returns:
         tuple: Image, uint8 of shape (size, size, 3); boxes (x1, y1, x2, y2), ends excluded; labels.
     """
-    scene = background(rng, photos[rng.integers(len(photos))], *part, size)
+    from us3l_mm.datasets.digit_photos import background, enlarge, paste  # here: --help need not wait for it
+
+    scene = background(rng, split, size)
     boxes, kept = [], []
     wanted = rng.integers(1, 5)
     while len(boxes) < wanted:
@@ -121,7 +66,7 @@ def make_scene(
             x, y = int(rng.integers(0, size - width + 1)), int(rng.integers(0, size - height + 1))
             box = (x, y, x + width, y + height)
             if all(iou(box, other) <= MAX_IOU for other in boxes):
-                paste(rng, scene, alpha, x, y)
+                paste(rng, scene, alpha, x, y, contrast=rng.uniform(80, 160) * rng.choice([-1, 1]))
                 boxes.append(box)
                 kept.append(labels[index])
                 break
@@ -132,13 +77,14 @@ def make_scene(
 
 def make_split(out_dir: Path, name: str, count: int, size: int, seed: int) -> None:
     """Write the images and the annotations of one split."""
-    split, *part = SPLITS[name]
-    photos, (digits, labels) = load_photos(), load_digits(split)
+    from us3l_mm.datasets.digit_photos import load_digits
+
+    digits, labels = load_digits(SPLITS[name])
     rng = np.random.default_rng([seed, list(SPLITS).index(name)])
     (out_dir / name).mkdir()
     images, annotations = [], []
     for image_id in range(1, count + 1):
-        scene, boxes, kept = make_scene(rng, photos, part, digits, labels, size)
+        scene, boxes, kept = make_scene(rng, SPLITS[name], digits, labels, size)
         file_name = f'{image_id:05d}.png'
         if not cv2.imwrite(str(out_dir / name / file_name), scene[..., ::-1]):
             raise OSError(f'could not write {out_dir / name / file_name}')

@@ -1,6 +1,7 @@
 """Data sets and loading of images; :mod:`us3l_mm.datasets.custom_voc` needs mmdet, so only the registry imports it."""
 
 from .class_folders import ClassFolders, refuse_unknown
+from .digit_photos import DigitPhotos
 from .digits import Digits
 from .image_bytes import IMAGE_EXTENSIONS
 from .in_memory import InMemory, take_batch
@@ -10,6 +11,7 @@ __all__ = [
     'IMAGE_EXTENSIONS',
     'BadImageError',
     'ClassFolders',
+    'DigitPhotos',
     'Digits',
     'InMemory',
     'LoadImageFromFile',

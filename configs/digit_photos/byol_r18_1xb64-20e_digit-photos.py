@@ -1,0 +1,10 @@
+"""BYOL for one width, ResNet-18 of 16 base channels on digits in photographs.
+
+python tools/train.py configs/digit_photos/byol_r18_1xb64-20e_digit-photos.py --width 0.5
+A CPU is enough. Result: configs/digit_photos/README.md.
+"""
+
+_base_ = ['../_base_/models/byol.py', '../_base_/digit_photos_20e.py']
+
+model = dict(**_base_.net, head=dict(predictor=_base_.predictor))
+optim_wrapper = dict(optimizer=_base_.mse)
