@@ -21,6 +21,7 @@ DATASETS = {
     'in1k': 'ImageNet',
     'pets': 'OxfordIIITPet',
     'digits': 'us3l_mm.Digits',
+    'digitphotos': 'us3l_mm.DigitPhotos',
 }
 BACKBONES = {'r': 'SlimmableResNet', 'mbv': 'SlimmableMobileNetV', 'vit-': 'SlimmableVisionTransformer'}
 MODEL_TYPES = {  # by folder and method
@@ -48,7 +49,19 @@ MODEL_TYPES = {  # by folder and method
         'usnet-distill': 'us3l_mm.SlimmableClassifier',
     },
 }
-DIGITS = {'_1xb128-20e_': 'linear', 'retinanet_': 'det', '_r18_': 'baselines', '': 'us3l'}  # by part of the name
+DIGITS = {  # by part of the name
+    '_1xb128-20e_': 'linear',
+    '_1xb256-50e_': 'linear',
+    'retinanet_': 'det',
+    '_r18_': 'baselines',
+    '': 'us3l',
+}
+    '_1xb128-20e_': 'linear',
+    '_1xb256-50e_': 'linear',
+    'retinanet_': 'det',
+    '_r18_': 'baselines',
+    '': 'us3l',
+}  # by part of the name
 NAME = re.compile(
     r'(?:(?P<method>[a-z0-9-]+)_)?(?P<family>r|mbv|vit-)(?P<size>\w+?)_(?P<gpus>\d+)xb(?P<batch>\d+)'
     r'(?:-(?P<epochs>\d+)e)?(?:-(?P<variant>[a-z0-9-]+))?(?:_(?P<dataset>\w+))?'

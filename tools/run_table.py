@@ -3,7 +3,7 @@
 python tools/run_table.py ablation --gpus 4                                # the 17 cases on CIFAR-100
 python tools/run_table.py ablation --dataset digits --cases 2 4 8 10 13 17  # to try it on a laptop
 python tools/run_table.py ablation --dataset digits --print-only
-python tools/run_table.py small --dataset digit-photos --seeds 0 1 2       # every method, on digits in photographs
+python tools/run_table.py small --dataset digitphotos --seeds 0 1 2       # every method, on digits in photographs
 
 Each step is a command of this project, printed before it runs. After an interruption the same command goes on where it
 stopped. See docs/tables.md.
@@ -141,14 +141,13 @@ def case_configs(
 
 
 def set_seed(cfg: Config, seed: int) -> None:
-    """Change the seed of a pretraining: of its weights and data, and of the widths and views where they have their own."""
+    """Change the seed of a pretraining, and those of its widths and views, which have their own."""
     cfg.merge_from_dict(dict(randomness=dict(seed=seed)))
-    for path, part in (
-        ('sampler', cfg.model.get('sampler')),
-        ('data_preprocessor', cfg.model.get('data_preprocessor')),
-    ):
-        if part is not None and (path == 'sampler' or part.get('type') == 'us3l_mm.BatchedViewsPreprocessor'):
-            part.seed = seed
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    if 'sampler' in cfg.model:
+        cfg.model.sampler.seed = seed
+    if preprocessor.get('type') == 'us3l_mm.BatchedViewsPreprocessor':
+        preprocessor.seed = seed
 
 
 def case_runs(table: Config, name: str, out: Path, args: argparse.Namespace) -> dict[Path, dict[str, Config]]:

@@ -1,13 +1,13 @@
 """Every method on digits in photographs, small enough for a laptop: three widths, three seeds.
 
-python tools/run_table.py small --dataset digit-photos --seeds 0 1 2
+python tools/run_table.py small --dataset digitphotos --seeds 0 1 2
 
 One network is trained for each width of an individual method. SEED's teacher is BYOL's full-width network of the same seed.
 Result: docs/comparison.md.
 """
 
 title = 'Individual and slimmable networks without labels, on digits in photographs'
-rows = {  # what, config in configs/digit_photos, one run for each width?
+rows = {  # what, config in configs/digits, one run for each width?
     'simclr': ('SimCLR, individual', 'simclr_r18', True),
     'byol': ('BYOL, individual', 'byol_r18', True),
     'seed': ('SEED, individual, taught by BYOL', 'seed_r18', True),
@@ -17,11 +17,10 @@ rows = {  # what, config in configs/digit_photos, one run for each width?
     'us3l': ('US3L', 'r18', False),
 }
 bases = {
-    name: {'digit-photos': f'configs/digit_photos/{config}_1xb64-20e_digit-photos.py'}
-    for name, (_, config, _) in rows.items()
+    name: {'digitphotos': f'configs/digits/{config}_1xb128-24e_digitphotos.py'} for name, (_, config, _) in rows.items()
 }
-probes = {'digit-photos': 'configs/digit_photos/r18_1xb256-50e_digit-photos.py'}
-protocols = {'digit-photos': 'fast'}
+probes = {'digitphotos': 'configs/digits/r18_1xb256-50e_digitphotos.py'}
+protocols = {'digitphotos': 'fast'}
 epochs = {}
 probe_epochs = {}
 cases = {

@@ -3,9 +3,11 @@
 import argparse
 import fcntl
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -18,7 +20,7 @@ from us3l_mm.utils import jobs
 tool = load_script('run_table')
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('parse_once')]
 
-TABLES = ('methods', 'ablation', 'epochs', 'sampling-regularisation', 'sandwich-dynamic')
+TABLES = ('methods', 'small', 'ablation', 'epochs', 'sampling-regularisation', 'sandwich-dynamic')
 # Base loss, distillation loss, auxiliary head, momentum for the base network, momentum for sub-networks: the paper's.
 ABLATION = """
  1 MSE -   no  no  no
@@ -43,7 +45,7 @@ LOSSES = {'MSE': 'CosineSimilarityLoss', 'NCE': 'NTXentLoss', '-': 'NoneType'}
 
 
 def options(dataset='digits', **given):
-    names = ('widths', 'epochs', 'probe_epochs', 'cfg_options', 'probe_options')
+    names = ('widths', 'epochs', 'probe_epochs', 'cfg_options', 'probe_options', 'seeds')
     return argparse.Namespace(**{**dict.fromkeys(names), 'dataset': dataset, 'gpus': 1, **given})
 
 
@@ -169,6 +171,9 @@ def test_cases_of_the_epochs_table_are_the_configs_of_that_length(backbone, epoc
 @pytest.mark.parametrize('name', TABLES)
 def test_published_rows_have_a_value_for_each_published_width(name):
     table = tool.load_table(name)
+    if name == 'small':
+        assert 'published_from' not in table and not any('published' in case for case in table.cases.values())
+        return
     for case in table.cases.values():
         values = case.published.split()
         assert len(values) == len(table.published_widths)
@@ -227,9 +232,11 @@ class Commands:
         elif step == 'calibrate_bn':
             Path(value['--out']).touch()
         else:
-            rows = [dict(width=width, top1=100 * width - 0.125) for width in cfg.model.widths]
+            off = sum(0.5 * int(part[4:]) for part in config.parts if re.fullmatch(r'seed\d', part))
+            rows = [dict(width=w, top1=100 * w - 0.125 - off, macs=int(1e6 * w * w)) for w in cfg.model.widths]
             Path(value['--work-dir']).mkdir()
-            (Path(value['--work-dir']) / 'linear_probe.json').write_text(json.dumps(dict(widths=rows)))
+            stem = {'paper': 'linear_probe', 'fast': 'fast_probe'}[command[command.index('--protocol') + 1]]
+            (Path(value['--work-dir']) / f'{stem}.json').write_text(json.dumps(dict(widths=rows)))
         return SimpleNamespace(wait=lambda: 0)
 
 
@@ -379,13 +386,63 @@ def test_methods_of_fixed_width_run_once_for_each_width(run, commands, tmp_path)
     assert '| c | BYOL | 99.88 | – | 49.88 | – |' in (tmp_path / 'table/table.md').read_text()
 
 
+def test_several_seeds_give_mean_and_standard_deviation(run, commands, tmp_path, capsys):
+    run('--cases', 'a', '--seeds', 0, 1, 3)
+    assert [case for case, step in commands.done if step == 'train'] == ['a/seed0', 'a/seed1', 'a/seed3']
+    written = [Config.fromfile(tmp_path / f'table/a/seed{seed}/pretrain.py') for seed in (0, 1, 3)]
+    assert [cfg.randomness.seed for cfg in written] == [cfg.model.sampler.seed for cfg in written] == [0, 1, 3]
+    found = json.loads((tmp_path / 'table/table.json').read_text())['a']
+    values = [50 - 0.125, 50 - 0.625, 50 - 1.625]
+    assert found['measured']['0.5'] == pytest.approx(np.mean(values))
+    assert found['measured_std']['0.5'] == pytest.approx(np.std(values, ddof=1))
+    assert found['measured_seeds']['0.5'] == 3 and found['macs']['0.5'] == 250000
+    text = (tmp_path / 'table/table.md').read_text()
+    assert '| 49.21 ± 0.76 |' in text and '3 seeds' in text
+    commands.done.clear()
+    run('--cases', 'a', '--seeds', 1, 2)  # one more: only that is run, and all four count
+    assert {case for case, _ in commands.done} == {'a/seed2'}
+    assert json.loads((tmp_path / 'table/table.json').read_text())['a']['measured_seeds']['0.5'] == 4
+
+
+def test_a_student_is_taught_by_the_full_width_network_of_its_seed(run, commands, tmp_path):
+    table = tmp_path / 'taught.py'
+    table.write_text(
+        TINY
+        + """
+bases.update(seed=dict(digits='configs/digits/seed_r18_1xb64-2e_digits.py'))
+protocols = dict(digits='fast')
+cases = dict(
+    byol=dict(what='BYOL', base='byol', per_width=True),
+    seed=dict(what='SEED', base='seed', per_width=True, teacher='byol'),
+)
+"""
+    )
+    run('--widths', 1, 0.5, '--seeds', 0, 1, table=table)
+    for seed in (0, 1):
+        for width in ('1', '0.5'):
+            cfg = Config.fromfile(tmp_path / f'table/seed/seed{seed}/w{width}/pretrain.py')
+            assert Path(cfg.model.teacher.checkpoint) == tmp_path / f'table/byol/seed{seed}/w1/pretrain/epoch_2.pth'
+            assert Path(cfg.model.teacher.checkpoint).exists() and cfg.model.backbone.width == float(width)
+    assert '| seed | SEED | 99.62 ± 0.35 |' in (tmp_path / 'table/table.md').read_text()
+
+
+def test_a_table_without_published_numbers_has_no_columns_for_them(run, commands, tmp_path):
+    table = tmp_path / 'own.py'
+    table.write_text(TINY + '\ndel published_from, published_widths\n')
+    run('--widths', 1, table=table)
+    text = (tmp_path / 'table/table.md').read_text()
+    assert 'ublished' not in text and '| a | first | 99.88 |' in text
+    assert (tmp_path / 'table/table.png').stat().st_size > 5000
+
+
 @pytest.mark.parametrize(
     ('table', 'arguments', 'message'),
     [
         (
             'ablaton',
             [],
-            "no table 'ablaton'; there are: ablation, epochs, methods, sampling-regularisation, sandwich-dynamic",
+            "no table 'ablaton'; there are: ablation, epochs, methods, sampling-regularisation, sandwich-dynamic, "
+            'small',
         ),
         ('ablation', ['--cases', '2', '18'], "no case on digits '18'; there are: 1, 2, 3,.* 17"),
         ('epochs', ['--cases', 'r50-400'], "no case on digits 'r50-400'; there are: r18-400, r18-800"),

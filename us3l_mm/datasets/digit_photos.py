@@ -127,10 +127,10 @@ class DigitPhotos(BaseDataset):
 
     def _compose(self, index: int, digits: list[np.ndarray], labels: list[int]) -> dict:
         rng = np.random.default_rng([self.seed, list(PARTS).index(self.split), index])
-        image = background(rng, self.split, self.size) / 2  # so that all digits are brighter
+        image = background(rng, self.split, self.size) * 0.3  # so that all digits are brighter
         chosen = int(rng.integers(len(digits)))
         alpha = enlarge(digits[chosen], int(rng.integers(self.size // 2, 4 * self.size // 5 + 1)))[:, : self.size]
         height, width = alpha.shape
         x, y = int(rng.integers(0, self.size - width + 1)), int(rng.integers(0, self.size - height + 1))
-        paste(rng, image, alpha, x, y, contrast=rng.uniform(80, 127))
+        paste(rng, image, alpha, x, y, contrast=rng.uniform(90, 170))
         return dict(img=image.round().astype(np.uint8), gt_label=labels[chosen], digit_idx=chosen)

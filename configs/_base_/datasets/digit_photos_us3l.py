@@ -13,7 +13,7 @@ view = [
 ]
 batched_views = dict(type='us3l_mm.BatchedViewsPreprocessor', transforms=[view], num_views=2)
 train_dataloader = dict(
-    batch_size=64,
+    batch_size=128,
     num_workers=0,  # a batch is one indexing operation
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
