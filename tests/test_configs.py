@@ -56,12 +56,6 @@ DIGITS = {  # by part of the name
     '_r18_': 'baselines',
     '': 'us3l',
 }
-    '_1xb128-20e_': 'linear',
-    '_1xb256-50e_': 'linear',
-    'retinanet_': 'det',
-    '_r18_': 'baselines',
-    '': 'us3l',
-}  # by part of the name
 NAME = re.compile(
     r'(?:(?P<method>[a-z0-9-]+)_)?(?P<family>r|mbv|vit-)(?P<size>\w+?)_(?P<gpus>\d+)xb(?P<batch>\d+)'
     r'(?:-(?P<epochs>\d+)e)?(?:-(?P<variant>[a-z0-9-]+))?(?:_(?P<dataset>\w+))?'

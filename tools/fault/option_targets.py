@@ -162,6 +162,7 @@ def targets() -> dict[str, Target]:
         'ClassFolders': Target(None, dict(folders=['a'], data_root='none', lazy_init=True)),
         'CustomVOC': Target(None, dict(ann_file='none.txt', lazy_init=True)),
         'Digits': Target(None, dict(per_class=2, pipeline=[]), lambda data: [len(data)]),
+        'DigitPhotos': Target(None, dict(count=2, pipeline=[]), lambda data: [len(data)]),
         'InMemory': Target(None, dict(dataset=dict(type='us3l_mm.Digits', per_class=2, pipeline=[]))),
         'LinearProbe': Target(None, dict(backbone=NET, widths=[0.5], head=dict(type='LinearClsHead', num_classes=10))),
         'NonFiniteHook': Target(None),
