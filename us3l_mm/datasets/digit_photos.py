@@ -98,7 +98,7 @@ class DigitPhotos(BaseDataset):
 
     Args:
         split (str): ``'train'`` or ``'test'``.
-        count (int): Images. Defaults to 3000.
+        count (int): Images, at most a million. Defaults to 3000.
         size (int): Height and width in pixels, from 16 to 160. A digit's ink is half to four fifths of it high.
             Defaults to 20.
         seed (int): Seed of all draws. Defaults to 0.
@@ -115,7 +115,7 @@ class DigitPhotos(BaseDataset):
 
     def __init__(self, split: str = 'train', count: int = 3000, size: int = 20, seed: int = 0, **kwargs) -> None:
         self.split = check_choice('split', split, tuple(PARTS))
-        self.count = check_count('count', count)
+        self.count = check_count('count', count, most=10**6)
         self.size = check_count('size', size, least=16, most=160)
         self.seed = check_count('seed', seed, least=0)
         super().__init__(**kwargs)
