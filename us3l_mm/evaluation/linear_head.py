@@ -4,7 +4,7 @@ Shapes: N images, C channels, K classes.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,8 @@ from us3l_mm.slim import check_count, check_number
 
 L2S = tuple(10.0**-power for power in range(7))  # from 1 to 1e-6
 _CHUNK = 16384  # images at a time, so that features may be memory-mapped
-_TOLERANCE = 1e-7  # largest entry of the gradient at the end
+_TOLERANCE, _ROUGH = 1e-7, 1e-4  # largest entry of the gradient at the end: of heads, and of those to choose by
+_PATIENCE = 2  # values of l2 without a better accuracy after which weaker ones are not tried
 _MAX_ITERS = 5000
 _IN_MEMORY = 2**28  # numbers up to which all features are kept in float64: 2 GiB
 
@@ -70,16 +71,16 @@ def fit_linear_head(
     Raises:
         ValueError: If ``l2`` or ``num_classes`` is out of range, or features and labels do not fit.
     """
-    check_number('l2', l2, '(0, inf)')
-    labels = _checked(features, labels, check_count('num_classes', num_classes, least=2))
-    objective = _Objective(features, labels, num_classes, l2, standardise)
-    return objective.head(_minimise(objective, objective.parameters(start)))
+    data = _Data(features, labels, num_classes, standardise)
+    return _Objective(data, l2).solve(start, _TOLERANCE)
 
 
 def choose_l2(
     features: Tensor, labels: Tensor, num_classes: int, l2s: Sequence[float] = L2S, share: float = 0.2, seed: int = 0
 ) -> float:
-    """Choose the regularisation whose head is most accurate on a part of each class, fitted on the others.
+    """Choose the regularisation whose head is most accurate on a part of each class, fitted roughly on the others.
+
+    Values are tried from the largest, until two in a row are no better than the best before.
 
     Args:
         features (Tensor): Features of shape (N, C).
@@ -97,13 +98,19 @@ def choose_l2(
     Raises:
         ValueError: As for :func:`fit_linear_head`.
     """
-    labels = _checked(features, labels, num_classes)
-    held = held_out(labels, share, seed)
-    best, accuracy, head = max(l2s), -1.0, None
-    for l2 in sorted(l2s, reverse=True) if held.any() else ():
-        head = fit_linear_head(features[~held], labels[~held], num_classes, l2, start=head)
-        found = (head.scores(features[held]).argmax(dim=1) == labels[held]).double().mean().item()
-        if found > accuracy:
+    held = held_out(labels, share, seed).cpu()
+    best, accuracy, head, worse = max(l2s), -1.0, None, 0
+    if not held.any():
+        return best
+    data = _Data(features, labels, num_classes, standardise=True, index=(~held).nonzero()[:, 0])
+    tested, truth = features[held], labels[held].to(features.device)
+    for l2 in sorted(l2s, reverse=True):
+        head = _Objective(data, l2).solve(head, _ROUGH)
+        found = (head.scores(tested).argmax(dim=1) == truth).double().mean().item()
+        worse = worse + 1 if found <= accuracy else 0
+        if worse == _PATIENCE:
+            break
+        if not worse:
             best, accuracy = l2, found
     return best
 
@@ -124,72 +131,89 @@ def held_out(labels: Tensor, share: float, seed: int) -> Tensor:
     return held.to(labels.device)
 
 
+class _Data:
+    """Features in chunks, with their moments.
+
+    Attributes:
+        mean (Tensor): Mean (C,) of the features; zeros if they are not to be standardised.
+        scale (Tensor): Standard deviations (C,), 1 for a channel that does not vary; or ones.
+    """
+
+    def __init__(
+        self, features: Tensor, labels: Tensor, num_classes: int, standardise: bool, index: Tensor | None = None
+    ) -> None:
+        self.num_classes = check_count('num_classes', num_classes, least=2)
+        self.features, self.labels = features, _checked(features, labels, num_classes)
+        self.index = torch.arange(len(labels)) if index is None else index
+        self.memory = None
+        if len(self.index) * features.size(1) <= _IN_MEMORY:
+            self.memory = features[self.index].double()
+        self.mean = features.new_zeros(features.size(1), dtype=torch.float64)
+        self.scale = torch.ones_like(self.mean)
+        if standardise:
+            self.mean = sum(x.sum(dim=0) for x, _ in self) / len(self)
+            scale = (sum((x - self.mean).square().sum(dim=0) for x, _ in self) / len(self)).sqrt()
+            varies = scale > 10 * torch.finfo(features.dtype).eps * self.mean.abs()
+            self.scale = torch.where(varies, scale, self.scale)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield chunks of features (n, C) in float64 with their labels (n,)."""
+        for number, part in enumerate(self.index.split(_CHUNK)):
+            x = self.features[part].double() if self.memory is None else self.memory[number * _CHUNK :][: len(part)]
+            yield x, self.labels[part]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
 class _Objective:
     """The function to minimise, of a matrix (K, C + 1): weights for standardised features, and the bias."""
 
-    def __init__(self, features: Tensor, labels: Tensor, num_classes: int, l2: float, standardise: bool) -> None:
-        self.num_classes, self.l2, self.count = num_classes, l2, len(features)
-        self.mean, self.scale = features.new_zeros(features.size(1)).double(), 1.0
-        if standardise:
-            self.mean, self.scale = _moments(features)
-        rows = features.double() if features.numel() <= _IN_MEMORY else features
-        self.batches = list(zip(rows.split(_CHUNK), labels.split(_CHUNK)))
+    def __init__(self, data: _Data, l2: float) -> None:
+        self.data, self.l2 = data, check_number('l2', l2, '(0, inf)')
 
-    def parameters(self, start: LinearHead | None) -> Tensor:
+    @torch.no_grad()
+    def solve(self, start: LinearHead | None, tolerance: float) -> LinearHead:
+        """Run L-BFGS until no entry of the gradient is above the tolerance, or warn."""
+        z = self._variables(start).requires_grad_()
+        limits = dict(max_iter=_MAX_ITERS, max_eval=2 * _MAX_ITERS, tolerance_grad=tolerance, tolerance_change=0)
+        solver = torch.optim.LBFGS([z], history_size=20, line_search_fn='strong_wolfe', **limits)
+
+        def closure() -> Tensor:
+            value, z.grad = self(z.detach())
+            return value
+
+        solver.step(closure)
+        closure()
+        left = z.grad.abs().max().item()
+        if left > tolerance:
+            text = f'logistic regression with l2={self.l2:g} stopped at a gradient of {left:.1e}, above {tolerance:g}'
+            print_log(text, 'current', logging.WARNING)
+        return self._head(z.detach())
+
+    def _variables(self, start: LinearHead | None) -> Tensor:
+        data = self.data
         if start is None:
-            return self.mean.new_zeros(self.num_classes, len(self.mean) + 1)
-        return torch.cat([start.weight * self.scale, (start.bias + start.weight @ self.mean)[:, None]], dim=1)
+            return data.mean.new_zeros(data.num_classes, len(data.mean) + 1)
+        return torch.cat([start.weight * data.scale, (start.bias + start.weight @ data.mean)[:, None]], dim=1)
 
-    def head(self, parameters: Tensor) -> LinearHead:
-        weight = parameters[:, :-1] / self.scale
-        return LinearHead(weight, parameters[:, -1] - weight @ self.mean)
+    def _head(self, z: Tensor) -> LinearHead:
+        weight = z[:, :-1] / self.data.scale
+        return LinearHead(weight, z[:, -1] - weight @ self.data.mean)
 
-    def __call__(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the value, and the gradient of shape (K, C + 1)."""
-        head, gradient = self.head(parameters), parameters.clone() * self.l2
-        gradient[:, -1] = 0  # the bias is not regularised
-        value = self.l2 / 2 * parameters[:, :-1].square().sum()
-        for x, target in self.batches:
-            x = x.to(self.mean)
-            logits = F.linear(x, head.weight, head.bias)
-            value = value + F.cross_entropy(logits, target, reduction='sum') / self.count
-            error = (logits.softmax(dim=1) - F.one_hot(target, self.num_classes)) / self.count  # by the logits
-            total = error.sum(dim=0)
-            gradient[:, :-1] += (error.T @ x - torch.outer(total, self.mean)) / self.scale
-            gradient[:, -1] += total
-        return value, gradient
-
-
-@torch.no_grad()
-def _minimise(objective: _Objective, parameters: Tensor) -> Tensor:
-    """Run L-BFGS until no entry of the gradient is above the tolerance, or warn."""
-    options = dict(lr=1, max_iter=_MAX_ITERS, max_eval=2 * _MAX_ITERS, history_size=20, line_search_fn='strong_wolfe')
-    parameters = parameters.clone().requires_grad_()
-    solver = torch.optim.LBFGS([parameters], tolerance_grad=_TOLERANCE, tolerance_change=0, **options)
-
-    def closure() -> Tensor:
-        value, parameters.grad = objective(parameters.detach())
-        return value
-
-    solver.step(closure)
-    closure()
-    left = parameters.grad.abs().max().item()
-    if left > _TOLERANCE:
-        print_log(
-            f'logistic regression with l2={objective.l2:g} stopped at a gradient of {left:.1e}, above {_TOLERANCE:g}',
-            'current',
-            logging.WARNING,
-        )
-    return parameters.detach()
-
-
-def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel in float64; 1 for a channel that does not vary."""
-    parts = features.split(_CHUNK)
-    mean = sum(part.double().sum(dim=0) for part in parts) / len(features)
-    variance = sum((part.double() - mean).square().sum(dim=0) for part in parts) / len(features)
-    flat = variance <= (10 * torch.finfo(features.dtype).eps * mean).square()
-    return mean, variance.sqrt().masked_fill(flat, 1.0)
+        data, head = self.data, self._head(z)
+        value = self.l2 / 2 * z[:, :-1].square().sum()
+        slope, total = torch.zeros_like(head.weight), torch.zeros_like(head.bias)  # by weight and bias
+        for x, labels in data:
+            score = F.linear(x, head.weight, head.bias).log_softmax(dim=1)
+            value -= score.gather(1, labels[:, None]).sum() / len(data)
+            error = score.exp_().scatter_add_(1, labels[:, None], score.new_full((len(labels), 1), -1.0))  # (n, K)
+            slope += error.T @ x
+            total += error.sum(dim=0)
+        slope = (slope - torch.outer(total, data.mean)) / data.scale / len(data) + self.l2 * z[:, :-1]
+        return value, torch.cat([slope, total[:, None] / len(data)], dim=1)
 
 
 def _checked(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
