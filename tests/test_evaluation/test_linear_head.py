@@ -22,8 +22,10 @@ def theirs(features, labels, l2):
 
 
 @pytest.mark.parametrize('l2', [1e-1, 1e-4])
-@pytest.mark.parametrize('chunk', [128, 16384])
-def test_head_is_that_of_scikit_learn(digits, monkeypatch, l2, chunk):
+@pytest.mark.parametrize(('chunk', 'tolerance', 'close'), [(128, 1e-8, 1e-6), (16384, linear_head._TOLERANCE, 1e-4)])
+def test_head_is_that_of_scikit_learn(digits, monkeypatch, l2, chunk, tolerance, close):
+    """As closely as one likes, and by what is usual to the fourth digit of every probability."""
+    monkeypatch.setattr(linear_head, '_TOLERANCE', tolerance)
     monkeypatch.setattr(linear_head, '_CHUNK', chunk)
     monkeypatch.setattr(linear_head, '_IN_MEMORY', 0 if chunk == 128 else 2**28)
     features, labels = digits
@@ -32,13 +34,14 @@ def test_head_is_that_of_scikit_learn(digits, monkeypatch, l2, chunk):
     head = fit_linear_head(features, labels, 10, l2)
     found = head.scores(features).softmax(dim=1).numpy()
     wanted = expected.predict_proba(scaler.transform(features.double().numpy()))
-    np.testing.assert_allclose(found, wanted, atol=2e-5)
+    np.testing.assert_allclose(found, wanted, atol=close)
     weight = head.weight.numpy() * scaler.scale_
-    np.testing.assert_allclose(weight, expected.coef_, atol=1e-5 / l2**0.5)
+    np.testing.assert_allclose(weight, expected.coef_, atol=tolerance / l2)  # what the gradient allows
     assert 0.9 < (found.argmax(axis=1) == labels.numpy()).mean() <= 1
 
 
-def test_raw_features_give_the_head_of_raw_features(digits):
+def test_raw_features_give_the_head_of_raw_features(digits, monkeypatch):
+    monkeypatch.setattr(linear_head, '_TOLERANCE', 1e-8)
     features, labels = digits
     scaled = features / 16
     expected = theirs(scaled.double().numpy(), labels, 1e-2)

@@ -16,7 +16,7 @@ from us3l_mm.slim import check_count, check_number
 
 L2S = tuple(10.0**-power for power in range(7))  # from 1 to 1e-6
 _CHUNK = 16384  # images at a time, so that features may be memory-mapped
-_TOLERANCE, _ROUGH = 1e-7, 1e-4  # largest entry of the gradient at the end: of heads, and of those to choose by
+_TOLERANCE, _ROUGH = 1e-6, 1e-4  # largest entry of the gradient at the end: of heads, and of those to choose by
 _PATIENCE = 2  # values of l2 without a better accuracy after which weaker ones are not tried
 _MAX_ITERS = 5000
 _IN_MEMORY = 2**28  # numbers up to which all features are kept in float64: 2 GiB
