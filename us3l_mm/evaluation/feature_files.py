@@ -102,6 +102,7 @@ def _extract(state: _State, count: int, batches: Iterable[dict], features_of: Fe
                 file.flush()
             state.save()  # after the features
         bar.update(len(labels))
+    bar.file.write('\n')
 
 
 def _open(path: Path, part: Tensor, count: int, new: bool) -> np.memmap:
