@@ -11,8 +11,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from mmengine.runner import CheckpointLoader
-
 from us3l_mm.slim import parse_single_width
 from us3l_mm.utils.arguments import CfgOptions, add_own_data, checked, count_from, number_in, own_data
 from us3l_mm.utils.files import write_files
@@ -79,18 +77,11 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def trained_side(checkpoint: str) -> int | None:
-    """Side of the square images that a checkpoint was trained with, in pixels, if it tells."""
-    meta = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent').get('meta') or {}
-    sides = set(meta.get('input_size') or ())
-    return sides.pop() if len(sides) == 1 else None
-
-
 def main() -> None:
     args = parse_args()
     from mmengine.logging import MMLogger  # here: --help need not wait for them
 
-    from us3l_mm.config import OwnData, find_class, load_config, require_data
+    from us3l_mm.config import OwnData, find_class, load_config, require_data, trained_side
     from us3l_mm.evaluation.finetune import finetune_rows
     from us3l_mm.evaluation.probe import fast_rows, paper_rows
     from us3l_mm.models import LinearProbe

@@ -1,7 +1,7 @@
 """Evaluate a pretrained backbone by linear heads: trained as in the paper, or solved on features of one pass."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from us3l_mm.engine import ResumableRunner
 from us3l_mm.registry import DATASETS
 
 from .feature_files import cached_features, file_hash
-from .features import batch_features
-from .frozen import frozen_rows
+from .features import FeaturesOf, batch_features
+from .frozen import Split, frozen_rows
 
 
 def paper_rows(cfg: Config) -> list[dict[str, Any]]:
@@ -76,26 +76,32 @@ def fast_rows(cfg: Config, checkpoint: str, few: Sequence[str] = (), seeds: int 
         preprocessor=cfg.model.get('data_preprocessor'),
         widths=model.widths,
     )
-    loader = {**cfg.test_dataloader, 'drop_last': False, 'sampler': dict(type='DefaultSampler', shuffle=False)}
-    pipeline = next(part.pipeline for _, part in find_datasets(cfg, ['test_dataloader']))
     found, sets = {}, {}
     for split in ('train', 'test'):
-        data = copy.deepcopy(cfg[f'{split}_dataloader'].dataset)
-        for _, part in find_datasets(Config(dict(data=data)), ['data']):
-            part.pipeline = pipeline
-        sets[split] = DATASETS.build(data)
-
-        def batches(part: Dataset) -> Any:
-            return Runner.build_dataloader({**loader, 'dataset': part}, seed=0)
-
-        folder = Path(cfg.work_dir, 'features', split)
-        fingerprint = {**source, 'data': data, 'batch': loader['batch_size']}
-        found[split] = cached_features(folder, fingerprint, sets[split], batches, features_of)
+        found[split], sets[split] = _features_of_split(cfg, split, source, features_of)
     features, labels = found['test']
     found['test'] = features, follow_names(labels, *(names_of(sets[split]) for split in ('test', 'train')))
     topk = (cfg.get('test_evaluator') or {}).get('topk') or (1,)
     rows = frozen_rows(found['train'], found['test'], few, seeds, topk)
     return [{**cost, **row} for cost, row in zip(costs(cfg, sets['test']), rows)]
+
+
+def _features_of_split(
+    cfg: Config, split: str, source: dict[str, Any], features_of: FeaturesOf
+) -> tuple[Split, Dataset]:
+    """Extract the features of a split, by the transforms of the test split, or read them; return its data set too."""
+    data = copy.deepcopy(cfg[f'{split}_dataloader'].dataset)
+    pipeline = next(part.pipeline for _, part in find_datasets(cfg, ['test_dataloader']))
+    for _, part in find_datasets(Config(dict(data=data)), ['data']):
+        part.pipeline = pipeline
+    dataset = DATASETS.build(data)
+    loader = {**cfg.test_dataloader, 'drop_last': False, 'sampler': dict(type='DefaultSampler', shuffle=False)}
+    fingerprint = {**source, 'data': data, 'batch': loader['batch_size']}
+
+    def batches(part: Dataset) -> Iterable[dict]:
+        return Runner.build_dataloader({**loader, 'dataset': part}, seed=0)
+
+    return cached_features(Path(cfg.work_dir, 'features', split), fingerprint, dataset, batches, features_of), dataset
 
 
 def costs(cfg: Config, tested: Dataset) -> list[dict[str, Any]]:

@@ -94,7 +94,9 @@ def probe_figure(rows: Sequence[dict[str, Any]], title: str) -> 'Figure':
         curves.append(Curve(macs, [each['mean'] for each in few], name, options=spread))
     curves[0].notes = notes
     size = image_text(rows[0]['size'])
-    return plot_panels([Panel(curves, f'MACs of an image of {size} pixels (M)', 'accuracy (%)', title)], width=6)
+    beside = {'loc': 'center left', 'bbox_to_anchor': (1, 0.5)}
+    panel = Panel(curves, f'MACs of an image of {size} pixels (M)', 'accuracy (%)', title, legend=beside)
+    return plot_panels([panel], width=7.5)
 
 
 def probe_files(out: Path, result: dict[str, Any], title: str) -> dict[Path, Callable[[Path], object]]:
