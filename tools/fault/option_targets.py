@@ -162,6 +162,11 @@ def targets() -> dict[str, Target]:
         'ClassFolders': Target(None, dict(folders=['a'], data_root='none', lazy_init=True)),
         'CustomVOC': Target(None, dict(ann_file='none.txt', lazy_init=True)),
         'Digits': Target(None, dict(per_class=2, pipeline=[]), lambda data: [len(data)]),
+        'FewLabels': Target(
+            None,
+            dict(dataset=dict(type='us3l_mm.Digits', pipeline=[]), few='2'),
+            lambda data: [data[0]['digit_idx'], len(data)],
+        ),
         'InMemory': Target(None, dict(dataset=dict(type='us3l_mm.Digits', per_class=2, pipeline=[]))),
         'LinearProbe': Target(None, dict(backbone=NET, widths=[0.5], head=dict(type='LinearClsHead', num_classes=10))),
         'NonFiniteHook': Target(None),

@@ -90,10 +90,11 @@ def _features_of_split(
     cfg: Config, split: str, source: dict[str, Any], features_of: FeaturesOf
 ) -> tuple[Split, Dataset]:
     """Extract the features of a split, by the transforms of the test split, or read them; return its data set too."""
-    data = copy.deepcopy(cfg[f'{split}_dataloader'].dataset)
+    cfg = copy.deepcopy(cfg)
     pipeline = next(part.pipeline for _, part in find_datasets(cfg, ['test_dataloader']))
-    for _, part in find_datasets(Config(dict(data=data)), ['data']):
+    for _, part in find_datasets(cfg, [f'{split}_dataloader']):
         part.pipeline = pipeline
+    data = cfg[f'{split}_dataloader'].dataset
     dataset = DATASETS.build(data)
     loader = {**cfg.test_dataloader, 'drop_last': False, 'sampler': dict(type='DefaultSampler', shuffle=False)}
     fingerprint = {**source, 'data': data, 'batch': loader['batch_size']}
