@@ -1,11 +1,11 @@
 """Compare what probes of several widths cost with what they must: the passes of the backbone.
 
 OMP_NUM_THREADS=1 python tools/benchmarks/probe.py
-OMP_NUM_THREADS=1 python tools/benchmarks/probe.py --config configs/linear/r18_1xb512-100e_cifar100.py
+OMP_NUM_THREADS=1 python tools/benchmarks/probe.py --config configs/linear/r18_1xb512-100e_cifar100.py --repeats 3
 
 "paper": an epoch of training the heads of all widths over one of the full width alone. "fast": features of both splits
-at all widths, heads with their choice of l2, and neighbours, over extracting the features alone. Weights are random; the
-runs take turns, and what counts is the ratio of their medians.
+at all widths, heads with their choice of l2, and neighbours, over extracting the features alone. Weights are random;
+the runs take turns, and what counts is the ratio of their medians.
 """
 
 import torch
@@ -22,17 +22,17 @@ WIDTHS = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25]
 
 
 def main() -> None:
-    parser = arguments(__doc__, repeats=5, warmup=1)
+    parser = arguments(__doc__, repeats=5, warmup=1, channels=64)
     parser.add_argument('--config', default='configs/digits/r18_1xb128-20e_digits.py', help='config of a linear probe')
     args = parser.parse_args()
-    cfg = read_config(args.config)
+    cfg = read_config(args.config, {f'model.backbone.{part}_channels': args.channels for part in ('stem', 'base')})
     init_default_scope(cfg.default_scope)
     train, test = (Runner.build_dataloader(cfg[f'{split}_dataloader'], seed=0) for split in ('train', 'test'))
     probes = {}
     for name, widths in (('all', WIDTHS), ('one', WIDTHS[:1])):
         torch.manual_seed(0)
         model = MODELS.build({**cfg.model, 'widths': widths}).to(args.device)
-        model.init_weights()
+        model.backbone.requires_grad_(False)
         calibrate_bn(model.backbone, widths, (model.data_preprocessor(batch)['inputs'] for batch in train))
         probes[name] = model.train(), build_optim_wrapper(model, cfg.optim_wrapper)
 

@@ -64,8 +64,8 @@ def finetune_config(
 ) -> Config:
     """Make the config of a fine-tuning from that of a linear probe.
 
-    SGD with Nesterov's momentum 0.9 and without decay, learning rate by a cosine to 0: the recipe of SimCLR for few
-    labels (Chen et al., ICML 2020, appendix B.5).
+    SGD with Nesterov's momentum 0.9, without decay, as in SimCLR for few labels (Chen et al., ICML 2020); with a cosine
+    to 0 in place of a constant rate.
 
     Args:
         cfg (Config): Config of a linear probe.
