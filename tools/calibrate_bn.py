@@ -103,7 +103,12 @@ def load_parts(model: torch.nn.Module, match: Match, needed: tuple[str, ...], na
 
 def main() -> None:
     args = parse_args()
-    from us3l_mm.config import input_size, read_config, require_data  # here: --help need not wait for it
+    from us3l_mm.config import (
+        describe_backbone,
+        input_size,
+        read_config,
+        require_data,
+    )  # here: --help need not wait for it
     from us3l_mm.models.multi_width.training import MultiWidthTraining
 
     cfg = read_config(args.config, args.cfg_options)
@@ -123,7 +128,7 @@ def main() -> None:
     seen = calibrate_bn(part, args.widths, images(cfg, model.data_preprocessor, args.num_batches))
     kept = {key: value.cpu() for key, value in model.state_dict().items() if key.split('.')[0] in loaded}
     out = args.out or f'{osp.splitext(args.checkpoint)[0].removesuffix("_calibrated")}_calibrated.pth'
-    saved = {'meta': meta, 'state_dict': kept}
+    saved = {'meta': {**meta, **describe_backbone(cfg)}, 'state_dict': kept}
     write_files({Path(out): lambda part: torch.save(saved, part)}, force=True)
     widths = ' '.join(map(width_label, args.widths))
     logger.info(f'calibrated widths {widths} on {seen} batches, saved {out}')

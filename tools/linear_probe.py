@@ -1,72 +1,91 @@
-"""Train linear probes on a calibrated checkpoint, at all widths in one pass over the data.
+"""Evaluate a calibrated checkpoint at all widths: linear probes, nearest neighbours, few labels, fine-tuning.
 
 python tools/linear_probe.py configs/linear/r18_1xb512-100e_cifar100.py CHECKPOINT --widths 1.0 0.5 0.25
 python tools/linear_probe.py configs/linear/r18_1xb256-100e_folder.py CHECKPOINT --data-root FOLDER --image-size 64
+python tools/linear_probe.py CONFIG CHECKPOINT --protocol fast --few-labels 1% 10
+python tools/linear_probe.py CONFIG CHECKPOINT --protocol finetune --few-labels 1% --epochs 60
 """
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 
-from mmengine.fileio import dump
-from mmengine.registry import MODELS
-from mmengine.runner import CheckpointLoader
-
-from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.slim import parse_single_width
-from us3l_mm.utils.arguments import CfgOptions, add_own_data, own_data
-from us3l_mm.utils.files import write_text
-from us3l_mm.utils.tables import image_text, markdown_table
+from us3l_mm.utils.arguments import CfgOptions, add_own_data, checked, count_from, number_in, own_data
+from us3l_mm.utils.files import write_files
+
+NAMES = dict(paper='linear_probe', fast='fast_probe', finetune='finetune')  # of the files with the results
+
+
+def few_labels(text: str) -> str:
+    """Check an entry of ``--few-labels``."""
+    from us3l_mm.datasets import parse_few  # here: --help need not wait for it
+
+    parse_few(text)
+    return text
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train and test linear probes at several widths')
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config of a linear probe, such as configs/linear/r18_4xb512-60e_in1k.py')
     parser.add_argument(
         'checkpoint',
         help='checkpoint of the pretraining, calibrated by tools/calibrate_bn.py, such as epoch_100_calibrated.pth',
     )
     parser.add_argument('--widths', type=parse_single_width, nargs='+', help='widths; those of the config if not given')
+    parser.add_argument(
+        '--protocol',
+        choices=list(NAMES),
+        default='paper',
+        help='paper: train linear heads by the config, as the paper does. fast: compute features once, solve the heads '
+        'by L-BFGS, and let neighbours vote. finetune: train the whole network of each width (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--few-labels',
+        type=checked(few_labels),
+        nargs='+',
+        default=[],
+        help='fast and finetune: draws of labels to learn from, such as 1%% of them, or 10 of each class',
+    )
+    parser.add_argument('--seeds', type=count_from(1), default=3, help='draws of few labels (default: %(default)s)')
+    parser.add_argument(
+        '--lr', type=number_in('(0, inf)'), default=0.05, help='finetune: rate for 256 images (default: %(default)s)'
+    )
     add_own_data(parser)
     parser.add_argument('--work-dir', help='where logs and results go; work_dirs/<name of the config> if not given')
-    parser.add_argument('--resume', action='store_true', help='continue from the latest checkpoint in the work dir')
     parser.add_argument(
-        '--overwrite', action='store_true', help='delete the checkpoints in the work dir and train from the start'
+        '--resume', action='store_true', help='paper: continue from the latest checkpoint in the work dir'
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='paper: delete the checkpoints in the work dir and start anew'
     )
     parser.add_argument(
         '--no-check', action='store_true', help='start without a look at a sample of the data; see check_data.py'
     )
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument('--amp', action='store_true', help='paper and finetune: train in mixed precision')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def table(rows: list[dict]) -> str:
-    """Format a Markdown table with a line for each width."""
-    metrics = [key for key in rows[0] if key.startswith('top')]
-    header = ['width', 'image', 'params (M)', 'MACs (G)', *(f'{key} (%)' for key in metrics)]
-    lines = [
-        [f'{row["width"]:g}', image_text(row['size']), f'{row["params"] / 1e6:.2f}', f'{row["macs"] / 1e9:.3f}']
-        + [f'{row[key]:.2f}' for key in metrics]
-        for row in rows
-    ]
-    return markdown_table(header, lines)
-
-
-def trained_side(checkpoint: str) -> int | None:
-    """Side of the square images that a checkpoint was trained with, in pixels, if it tells."""
-    meta = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent').get('meta') or {}
-    sides = set(meta.get('input_size') or ())
-    return sides.pop() if len(sides) == 1 else None
+    args = parser.parse_args()
+    if args.few_labels and args.protocol == 'paper':
+        parser.error('--few-labels needs --protocol fast or finetune')
+    if args.protocol == 'fast' and (args.amp or args.launcher != 'none'):
+        parser.error('--protocol fast runs in one process and in float32: leave --amp and --launcher out')
+    if args.protocol != 'paper' and (args.resume or args.overwrite):
+        parser.error(f'--protocol {args.protocol} goes on by itself: leave --resume and --overwrite out')
+    return args
 
 
 def main() -> None:
     args = parse_args()
-    from us3l_mm.config import OwnData, find_class, load_config, require_data  # here: --help need not wait for them
-    from us3l_mm.engine import ResumableRunner
+    from mmengine.logging import MMLogger  # here: --help need not wait for them
+
+    from us3l_mm.config import OwnData, find_class, load_config, require_data, trained_side
+    from us3l_mm.evaluation.finetune import finetune_rows
+    from us3l_mm.evaluation.probe import fast_rows, paper_rows
     from us3l_mm.models import LinearProbe
+    from us3l_mm.visualization import probe_files, probe_table
 
     own = OwnData(**own_data(args))
     if own.data_root is not None and own.image_size is None:
@@ -88,25 +107,17 @@ def main() -> None:
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='us3l_mm.CheckDataHook')]
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    runner = ResumableRunner.from_cfg(cfg)
-    runner.train()
-    metrics = runner.test()
-    model = runner.model.module if hasattr(runner.model, 'module') else runner.model
-    backbone = model.backbone
-    if model.fixed_width is not None:  # count the slimmable backbone at that width
-        backbone = MODELS.build({**cfg.model.backbone, 'width': None, 'init_cfg': None})
-    # Where no transform sets the size, the data set does.
-    size = cfg.input_size or tuple(runner.test_dataloader.dataset[0]['inputs'].shape[-2:])
-    rows = []
-    for width in model.widths:
-        suffix = f'_w{width:g}'
-        accuracy = {key.split('/')[-1].removesuffix(suffix): v for key, v in metrics.items() if key.endswith(suffix)}
-        rows.append({**width_complexity(backbone, width, size), **accuracy})
-    if runner.rank == 0:
-        out = Path(cfg.work_dir, 'linear_probe.json')
-        result = dict(config=args.config, checkpoint=args.checkpoint, widths=rows)
-        write_text(out, dump(result, file_format='json', indent=2))
-        runner.logger.info(f'saved {out}\n{table(rows)}')
+    if args.protocol == 'paper':
+        rows = paper_rows(cfg)
+    elif args.protocol == 'fast':
+        rows = fast_rows(cfg, args.checkpoint, args.few_labels, args.seeds)
+    else:
+        rows = finetune_rows(cfg, args.few_labels, args.seeds, args.lr)
+    if int(os.environ.get('RANK', 0)) == 0:
+        out = Path(cfg.work_dir, NAMES[args.protocol])
+        result = dict(config=args.config, checkpoint=args.checkpoint, protocol=args.protocol, widths=rows)
+        write_files(probe_files(out, result, f'{Path(args.config).stem}, {args.protocol}'), force=True)
+        MMLogger.get_current_instance().info(f'saved {out}.json, .md, .csv and .png\n{probe_table(rows)}')
 
 
 if __name__ == '__main__':

@@ -42,7 +42,9 @@ def test_second_calibration_goes_to_the_file_of_the_first(calibrate, state, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ['x.pth', 'x_calibrated.pth']
     found = load(tmp_path / 'x_calibrated.pth')
     assert {'backbone.bn1.running_mean_0_5', 'backbone.bn1.running_mean_0_3'} <= found['state_dict'].keys()
-    assert found['meta'] == dict(epoch=3, input_size=(16, 16))
+    meta = found['meta']
+    assert (meta['epoch'], meta['input_size']) == (3, (16, 16))
+    assert meta['backbone']['type'] == 'us3l_mm.SlimmableResNet_CIFAR' and set(meta['pixels']) == {'mean', 'std'}
     calibrate(tmp_path / 'x_calibrated.pth', '--widths', 0.3, '--out', tmp_path / 'y.pth')
     assert (tmp_path / 'y.pth').is_file()
 

@@ -163,6 +163,11 @@ def targets() -> dict[str, Target]:
         'CustomVOC': Target(None, dict(ann_file='none.txt', lazy_init=True)),
         'Digits': Target(None, dict(per_class=2, pipeline=[]), lambda data: [len(data)]),
         'DigitPhotos': Target(None, dict(count=2, pipeline=[]), lambda data: [len(data)]),
+        'FewLabels': Target(
+            None,
+            dict(dataset=dict(type='us3l_mm.Digits', pipeline=[]), few='2'),
+            lambda data: [data[0]['digit_idx'], len(data)],
+        ),
         'InMemory': Target(None, dict(dataset=dict(type='us3l_mm.Digits', per_class=2, pipeline=[]))),
         'LinearProbe': Target(None, dict(backbone=NET, widths=[0.5], head=dict(type='LinearClsHead', num_classes=10))),
         'NonFiniteHook': Target(None),

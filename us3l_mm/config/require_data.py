@@ -2,6 +2,7 @@
 
 import os.path as osp
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config
@@ -24,6 +25,19 @@ _SOURCES = {
         'Get it from https://www.robots.ox.ac.uk/~vgg/data/pets/',
         'images/, annotations/trainval.txt and annotations/test.txt',
     ),
+    'Caltech101': (
+        'Get it from https://data.caltech.edu/records/mzrjq-6wc02 and its splits, meta/, from '
+        'https://download.openmmlab.com/mmpretrain/datasets/caltech_meta.zip',
+        '101_ObjectCategories/, meta/train.txt and meta/test.txt',
+    ),
+    'FGVCAircraft': (
+        'Get it from https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/',
+        'data/images/, data/images_variant_trainval.txt and data/images_variant_test.txt',
+    ),
+    'Food101': (
+        'Get it from https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/',
+        'images/, meta/train.txt and meta/test.txt',
+    ),
     'ClassFolders': (_OWN, 'train/CLASS/*.jpg and val/CLASS/*.jpg'),
     'ImageNet': ('Get it from https://www.image-net.org/download.php', 'train/CLASS/*.JPEG and val/CLASS/*.JPEG'),
     'CustomDataset': (_OWN, 'the folders of data_prefix'),
@@ -39,16 +53,33 @@ _SOURCES = {
 }
 
 
-def require_data(cfg: Config, loaders: Sequence[str]) -> None:
-    """Check that the data sets of a config are there.
+@dataclass(frozen=True)
+class MissingData:
+    """A data set whose files are not there.
+
+    Attributes:
+        place (str): Its place in the config, such as ``'train_dataloader.dataset'``.
+        path (str): The first file or folder that is missing.
+        kind (str): Name of its class.
+        source (str): A sentence: where to get it.
+        layout (str): What its ``data_root`` must hold.
+        built (Any): The data set, which has read nothing.
+    """
+
+    place: str
+    path: str
+    kind: str
+    source: str
+    layout: str
+    built: Any
+
+
+def find_missing(cfg: Config, loaders: Sequence[str]) -> MissingData | None:
+    """Find the first data set of a known kind in a config whose files are not there and will not be downloaded.
 
     Args:
         cfg (Config): Config.
         loaders (Sequence[str]): Entries that will be built, such as ``'train_dataloader'``.
-
-    Raises:
-        FileNotFoundError: If a file or folder of a known kind of data set is missing. It says which, where to get the
-            set, and its layout.
     """
     scope, coming = cfg.get('default_scope'), set()
     for place, part in find_datasets(cfg, loaders):
@@ -61,11 +92,24 @@ def require_data(cfg: Config, loaders: Sequence[str]) -> None:
             coming.add(built.data_root)  # an archive has all splits
         missing = [path for path in _needed(built) if not osp.exists(path)]
         if missing and built.data_root not in coming:
-            where, layout = _SOURCES[known[0]]
-            raise FileNotFoundError(
-                f'{place}: no {missing[0]} for {kind.__name__}. {where}{_download(place, built)}. data_root, here '
-                f'{built.data_root!r}, must hold {layout}. If it lies elsewhere: --cfg-options data_root=FOLDER'
-            )
+            return MissingData(place, missing[0], kind.__name__, *_SOURCES[known[0]], built)
+    return None
+
+
+def require_data(cfg: Config, loaders: Sequence[str]) -> None:
+    """Check that the data sets of a config are there; arguments as for :func:`find_missing`.
+
+    Raises:
+        FileNotFoundError: If a file or folder of a known kind of data set is missing. It says which, where to get the
+            set, and its layout.
+    """
+    found = find_missing(cfg, loaders)
+    if found is not None:
+        raise FileNotFoundError(
+            f'{found.place}: no {found.path} for {found.kind}. {found.source}{_download(found.place, found.built)}. '
+            f'data_root, here {found.built.data_root!r}, must hold {found.layout}. If it lies elsewhere: --cfg-options '
+            'data_root=FOLDER'
+        )
 
 
 def _needed(built: Any) -> Iterator[str]:

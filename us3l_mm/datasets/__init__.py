@@ -3,6 +3,7 @@
 from .class_folders import ClassFolders, refuse_unknown
 from .digit_photos import DigitPhotos
 from .digits import Digits
+from .few_labels import FewLabels, draw_few, labels_of, parse_few
 from .image_bytes import IMAGE_EXTENSIONS
 from .in_memory import InMemory, take_batch
 from .load_image import BadImageError, LoadImageFromFile, find_loaders, read_image
@@ -13,9 +14,13 @@ __all__ = [
     'ClassFolders',
     'DigitPhotos',
     'Digits',
+    'FewLabels',
     'InMemory',
     'LoadImageFromFile',
+    'draw_few',
     'find_loaders',
+    'labels_of',
+    'parse_few',
     'read_image',
     'refuse_unknown',
     'take_batch',

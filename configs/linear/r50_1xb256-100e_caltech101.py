@@ -1,0 +1,12 @@
+"""Transfer of a ResNet-50 to Caltech-101 at 4 widths: linear evaluation, the paper's protocol.
+
+python tools/linear_probe.py configs/linear/r50_1xb256-100e_caltech101.py CALIBRATED_CHECKPOINT
+1 GPU of 256 images. Result: not run yet.
+"""
+
+_base_ = './r50_1xb256-100e_flowers102.py'
+
+model = dict(head=dict(num_classes=102))
+train_dataloader = dict(dataset=dict(type='Caltech101', data_root='data/caltech101', split='train'))
+val_dataloader = dict(dataset=dict(type='Caltech101', data_root='data/caltech101'))
+test_dataloader = val_dataloader
