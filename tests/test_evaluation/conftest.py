@@ -18,9 +18,10 @@ LABELLED = dict(
     split='test',
     pipeline=[dict(type='Resize', scale=16, interpolation='bicubic'), dict(type='PackInputs')],
 )
+SMALL = dict(backbone=SMALL_US3L['backbone'], neck=dict(in_channels=32, hid_channels=64, out_channels=64))
 
 
-def train_small(work_dir, hooks=(), model='us3l_nce', parts=None, **options):
+def train_small(work_dir, hooks=(), model='us3l_nce', parts=None, cost=True, **options):
     """Train 4 epochs of 3 iterations; return the Runner, also after a KeyboardInterrupt."""
     for manager in (MessageHub, MMLogger, Visualizer, DefaultScope):
         manager._instance_dict.clear()
@@ -31,14 +32,16 @@ def train_small(work_dir, hooks=(), model='us3l_nce', parts=None, **options):
     cfg.merge_from_dict(
         dict(
             work_dir=str(work_dir),
-            train_dataloader=dict(batch_size=16, num_workers=0, dataset=dict(per_class=5)),
+            train_dataloader=dict(batch_size=8, num_workers=0, dataset=dict(per_class=3)),
             train_cfg=dict(by_epoch=True, max_epochs=4),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0)),
             default_hooks=dict(checkpoint=dict(interval=2), logger=dict(interval=3)),
-            model=SMALL_US3L if parts is None else parts,
+            model={**SMALL, **(parts or {})},
         )
     )
     cfg.merge_from_dict(options)
+    if not cost:
+        del cfg.default_hooks['cost']
     runner = ResumableRunner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)

@@ -22,7 +22,7 @@ from .monitor import measure_widths
 from .monitor_images import MonitorImages
 
 MONITOR = 'monitor.json'
-_LOWEST_STD, _LOWEST_RANK = 0.3, 3.0  # below these a network has collapsed; see docs/evaluation.md
+_LOWEST_STD, _LOWEST_RANK = 0.3, 5.0  # below these a network has collapsed; see docs/evaluation.md
 
 
 @HOOKS.register_module()
