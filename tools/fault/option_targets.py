@@ -164,6 +164,7 @@ def targets() -> dict[str, Target]:
         'Digits': Target(None, dict(per_class=2, pipeline=[]), lambda data: [len(data)]),
         'InMemory': Target(None, dict(dataset=dict(type='us3l_mm.Digits', per_class=2, pipeline=[]))),
         'LinearProbe': Target(None, dict(backbone=NET, widths=[0.5], head=dict(type='LinearClsHead', num_classes=10))),
+        'MonitorHook': Target(None),
         'NonFiniteHook': Target(None),
         'LoadImageFromFile': Target(None),
         'NTXentLoss': Target(None, {}, contrast),

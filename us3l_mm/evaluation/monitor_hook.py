@@ -75,9 +75,10 @@ class MonitorHook(Hook):
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise TypeError('us3l_mm.MonitorHook counts epochs: set by_epoch=True in train_cfg, or leave the hook out')
         loader, self._labelled = runner.train_dataloader, None
-        self._unlabelled = MonitorImages(loader.dataset, self.num_images, self.seed, loader.collate_fn)
+        of = dict(seed=self.seed, workers=loader.num_workers)
+        self._unlabelled = MonitorImages(loader.dataset, self.num_images, collate=loader.collate_fn, **of)
         if self.dataset is not None:
-            self._labelled = MonitorImages(DATASETS.build(self.dataset), 2 * self.num_images, self.seed)
+            self._labelled = MonitorImages(DATASETS.build(self.dataset), 2 * self.num_images, **of)
             self._labelled.labels()  # raises here rather than after epochs
         measured = [entry['epoch'] for entry in self._history(runner)]
         whole = runner.iter == runner.epoch * len(loader)  # a checkpoint of an interruption is within an epoch

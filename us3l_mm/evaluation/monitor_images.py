@@ -13,7 +13,8 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from us3l_mm.engine.seeded_batches import seed_process
+from us3l_mm.engine.quiet_worker import quieten
+from us3l_mm.engine.seeded_batches import SeededBatch
 
 BATCH = 128  # images at a time
 
@@ -51,19 +52,27 @@ class MonitorImages:
         count (int): Images to draw; all if it has no more.
         seed (int): Seed of the draw, and of the random transforms.
         collate (Callable): Makes a batch of several. Defaults to mmengine's ``default_collate``.
+        workers (int): Processes that load them; the images do not depend on it. Defaults to 0: none.
 
     Attributes:
         batches (list[dict]): Batches of at most 128 images.
     """
 
     def __init__(
-        self, dataset: Dataset, count: int, seed: int, collate: Callable[[Sequence[Any]], dict] = default_collate
+        self,
+        dataset: Dataset,
+        count: int,
+        seed: int,
+        collate: Callable[[Sequence[Any]], dict] = default_collate,
+        workers: int = 0,
     ) -> None:
         chosen = random.Random(f'{seed}/monitor').sample(range(len(dataset)), min(count, len(dataset)))
-        parts = [part.tolist() for part in np.array_split(chosen, -(-len(chosen) // BATCH))]  # no batch of one image
+        parts = np.array_split(chosen, -(-len(chosen) // BATCH))  # no batch of one image
+        batches = [SeededBatch(part.tolist(), (seed, 'monitor', number)) for number, part in enumerate(parts)]
+        loader = DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers)
+        quieten(loader)
         with kept_random_state():
-            seed_process(seed, 'monitor')
-            self.batches = list(DataLoader(dataset, batch_sampler=parts, collate_fn=collate))
+            self.batches = list(loader)
 
     def views(self, preprocessor: BaseDataPreprocessor) -> Iterator[list[Tensor]]:
         """Two views of each image, or one if training has no more; (N, 3, H, W) each."""
