@@ -164,7 +164,8 @@ def _collapses(found: dict[float, dict[str, float]], narrowest: float) -> list[s
             if std >= _LOWEST_STD and rank >= _LOWEST_RANK:
                 continue
             what = f'feature_std is {std:.3g} (healthy: near 1), RankMe {rank:.3g} (collapsed: 1)'
-        texts.append(f'width {width_label(width)} has collapsed: {what}; lower the learning rate; see docs/evaluation.md, While it trains')
+        fix = 'lower the learning rate; see docs/evaluation.md, While it trains'
+        texts.append(f'width {width_label(width)} has collapsed: {what}; {fix}')
     return texts
 
 
