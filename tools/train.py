@@ -108,7 +108,7 @@ def main() -> None:
     from us3l_mm.engine import ResumableRunner
 
     cfg = config_from_args(args)
-    require_data(cfg, ['train_dataloader', 'val_dataloader'])
+    require_data(cfg, ['train_dataloader', 'val_dataloader', 'custom_hooks'])
     ResumableRunner.from_cfg(cfg).train()
 
 

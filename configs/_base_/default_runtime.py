@@ -9,6 +9,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    cost=dict(type='us3l_mm.CostHook'),  # passes, MACs and time by width, in cost.json
 )
 env_cfg = dict(
     cudnn_benchmark=True,

@@ -10,6 +10,7 @@ _base_ = [
     '../_base_/datasets/cifar100_us3l_fast.py',
     '../_base_/schedules/sgd_cosine.py',
     '../_base_/default_runtime.py',
+    '../_base_/monitor_cifar100.py',
 ]
 model = dict(data_preprocessor=_base_.batched_views)
 optim_wrapper = dict(type='us3l_mm.BFloat16OptimWrapper')

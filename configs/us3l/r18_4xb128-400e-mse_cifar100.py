@@ -9,6 +9,7 @@ _base_ = [
     '../_base_/datasets/cifar100_us3l.py',
     '../_base_/schedules/sgd_cosine.py',
     '../_base_/default_runtime.py',
+    '../_base_/monitor_cifar100.py',
 ]
 
 model = dict(

@@ -9,5 +9,6 @@ _base_ = [
     '../_base_/datasets/cifar100_us3l.py',
     '../_base_/schedules/sgd_cosine.py',
     '../_base_/default_runtime.py',
+    '../_base_/monitor_cifar100.py',
 ]
 auto_scale_lr = dict(base_batch_size=4 * 128)

@@ -62,6 +62,24 @@ def test_pretraining_takes_the_folder_train_alone(photos):
     assert len(built(load_config(PRETRAINING, own=OwnData(data_root=str(photos))), 'train_dataloader')) == 1
 
 
+def test_pretraining_is_watched(photos):
+    monitor = load_config(PRETRAINING, own=OwnData(data_root=str(photos))).custom_hooks[-1]
+    assert monitor.type == 'us3l_mm.MonitorHook' and monitor.dataset is None
+
+
+def test_pretraining_is_watched_with_labels_of_the_tests(labelled, tmp_path):
+    shutil.move(labelled, tmp_path / 'set' / 'val')
+    save(tmp_path / 'set' / 'train' / 'x.jpg')
+    own = OwnData(data_root=str(tmp_path / 'set'), image_size=28)
+    cfg = load_config(PRETRAINING, dict(custom_hooks=[dict(type='us3l_mm.MonitorHook', interval=3)]), own=own)
+    (monitor,) = cfg.custom_hooks
+    assert monitor.interval == 3
+    init_default_scope(cfg.default_scope)
+    data = DATASETS.build(monitor.dataset)
+    assert len(data) == 30 and tuple(data[0]['inputs'].shape) == (3, 28, 28)
+    assert {int(data[index]['data_samples'].gt_label) for index in range(30)} == {0, 1, 2}
+
+
 @pytest.mark.parametrize(
     'config, own, error',
     [

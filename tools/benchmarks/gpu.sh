@@ -24,6 +24,8 @@ run layers_r50_fast layer_overhead --backbone us3l_mm.SlimmableResNet --depth 50
 run step_r18 step_over_floor --batch 512 --repeats 20 --amp --channels-last
 run step_r50 step_over_floor "${r50[@]}" --channels-last
 run schedule schedule --batch 512 --iterations 200 --warmup 200 --amp --channels-last
+run monitor_r18 monitor --batch 512 --repeats 20 --warmup 5 --amp --channels-last
+run monitor_r50 monitor "${r50[@]}" --channels-last --classes 1000 --epoch 1281167
 run memory_r18 memory --batch 512
 run memory_r50 memory "${r50[@]}"
 run precision precision --batch 512 --repeats 20 --steps 200 --moved 3

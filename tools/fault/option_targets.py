@@ -170,6 +170,7 @@ def targets() -> dict[str, Target]:
         ),
         'InMemory': Target(None, dict(dataset=dict(type='us3l_mm.Digits', per_class=2, pipeline=[]))),
         'LinearProbe': Target(None, dict(backbone=NET, widths=[0.5], head=dict(type='LinearClsHead', num_classes=10))),
+        'MonitorHook': Target(None),
         'NonFiniteHook': Target(None),
         'LoadImageFromFile': Target(None),
         'NTXentLoss': Target(None, {}, contrast),

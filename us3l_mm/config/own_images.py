@@ -8,6 +8,7 @@ from mmpretrain.datasets import EfficientNetCenterCrop, RandomResizedCrop, Resiz
 from mmpretrain.datasets.custom import find_folders
 
 from us3l_mm.datasets import IMAGE_EXTENSIONS
+from us3l_mm.registry import HOOKS, find_class
 
 from .find import LOADERS, find_datasets, find_dicts
 from .input_size import transform_class
@@ -40,7 +41,7 @@ def use_unlabelled(cfg: Config, root: Path) -> tuple[int, list[str]]:
     if not count:
         raise ValueError(f'no image in {folder} or below; names of images end in {", ".join(IMAGE_EXTENSIONS)}')
     _use_folder(cfg, 'train_dataloader', folder, type='mmpretrain.CustomDataset', with_label=False)
-    return count, [f'{count} images in {folder} and below, without labels']
+    return count, [f'{count} images in {folder} and below, without labels', *_use_monitor(cfg, root)]
 
 
 def use_labelled(cfg: Config, root: Path, val_fraction: float | None = None) -> tuple[int, list[str]]:
@@ -100,7 +101,7 @@ def set_image_size(cfg: Config, size: int) -> list[str]:
     Raises:
         ValueError: If training has no ``RandomResizedCrop``, or several of different sizes.
     """
-    steps = _steps(cfg, [*(cfg.get(key) for key in LOADERS), cfg.model])
+    steps = _steps(cfg, [*(cfg.get(key) for key in (*LOADERS, 'custom_hooks')), cfg.model])
     old = {_side(step.scale) for kind, step in steps if issubclass(kind, RandomResizedCrop)}
     if len(old) != 1:
         raise ValueError(f'--image-size needs RandomResizedCrop of one size in the config, got {sorted(old) or "none"}')
@@ -139,6 +140,31 @@ def _use_folder(cfg: Config, key: str, folder: Path, **options) -> None:
     if not any(issubclass(kind, LoadImageFromFile) for kind in kinds):
         pipeline.insert(0, dict(type='LoadImageFromFile', _scope_='us3l_mm'))
     cfg[key].dataset = ConfigDict(data_root=str(folder), extensions=IMAGE_EXTENSIONS, pipeline=pipeline, **options)
+
+
+def _use_monitor(cfg: Config, root: Path) -> list[str]:
+    """Let a monitor watch a pretraining on a folder: with labels, if beside ``train`` there are classes to test on."""
+    if not cfg.train_cfg.get('by_epoch'):
+        return []
+    monitor, scope = HOOKS.get('us3l_mm.MonitorHook'), cfg.get('default_scope')
+    hooks = [(find_class(hook.type, scope, HOOKS), hook) for hook in cfg.get('custom_hooks') or []]
+    own = next((hook for kind, hook in hooks if kind is monitor), dict(type='us3l_mm.MonitorHook'))
+    val, dataset = _split_folder(root, _VAL), None
+    classes = find_folders(str(val))[0] if val is not None else []
+    if _split_folder(root, _TRAIN) and len(classes) > 1 and all(_count_images(val / name) for name in classes):
+        steps = _steps(cfg, cfg.train_dataloader)
+        size = max((_side(step.scale) for kind, step in steps if issubclass(kind, RandomResizedCrop)), default=224)
+        pipeline = [
+            dict(type='LoadImageFromFile', _scope_='us3l_mm'),
+            dict(type='ResizeEdge', scale=round(size * 8 / 7), edge='short'),
+            dict(type='CenterCrop', crop_size=size),
+            dict(type='PackInputs'),
+        ]
+        files = dict(data_root=str(val), extensions=IMAGE_EXTENSIONS, pipeline=pipeline)
+        dataset = dict(type='us3l_mm.ClassFolders', folders=classes, **files)
+    cfg.custom_hooks = [*(hook for kind, hook in hooks if kind is not monitor), dict(own, dataset=dataset)]
+    labels = f'labels from {val}' if dataset else 'no labels'
+    return [f'us3l_mm.MonitorHook watches every width, with {labels}']
 
 
 def _split_folder(root: Path, names: tuple[str, ...]) -> Path | None:

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from .find import find_datasets, find_dicts
 
 _SPLITS = ('train', 'val', 'test')
-_PARTS = tuple(f'{split}_{part}' for split in _SPLITS for part in ('dataloader', 'evaluator'))
+_PARTS = (*(f'{split}_{part}' for split in _SPLITS for part in ('dataloader', 'evaluator')), 'custom_hooks')
 _ROOT = re.compile(r'^data_root\s*=\s*(?:([\'"])(.*?)\1)?', re.MULTILINE)
 
 
@@ -22,7 +22,7 @@ def _inside(path: str, folder: str) -> bool:
 
 
 def _move(cfg: Config, old: str, new: str) -> int:
-    """Replace a folder in all paths of data sets and evaluators, and count them."""
+    """Replace a folder in all paths of data sets, evaluators and hooks, and count them."""
     moved = 0
     for part in find_dicts([cfg.get(key) for key in _PARTS]):
         for key, value in part.items():

@@ -1,19 +1,27 @@
 """Evaluate slimmable networks at several widths."""
 
+from .cost_hook import CostHook
 from .feature_files import cached_features, file_hash
 from .features import batch_features, extract_features, pooled_features
 from .frozen import frozen_rows, probe_widths, spread
 from .knn import knn_accuracy, knn_predict, nearest_neighbours, vote
 from .linear_head import LinearHead, choose_l2, fit_linear_head
 from .logged import last_logged
+from .monitor import measure_widths
+from .monitor_hook import MonitorHook
+from .representation import alignment, effective_rank, uniformity
 from .width_accuracy import WidthAccuracy
 
 __all__ = [
+    'CostHook',
     'LinearHead',
+    'MonitorHook',
     'WidthAccuracy',
+    'alignment',
     'batch_features',
     'cached_features',
     'choose_l2',
+    'effective_rank',
     'extract_features',
     'file_hash',
     'fit_linear_head',
@@ -21,9 +29,11 @@ __all__ = [
     'knn_accuracy',
     'knn_predict',
     'last_logged',
+    'measure_widths',
     'nearest_neighbours',
     'pooled_features',
     'probe_widths',
     'spread',
+    'uniformity',
     'vote',
 ]

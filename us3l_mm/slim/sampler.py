@@ -105,6 +105,10 @@ class WidthSampler:
         steps = math.ceil((high - low) / step - 1e-9)
         return [round(high - k * step, 9) for k in range(1, steps)]
 
+    def stage(self, epoch: int, max_epochs: int) -> int:
+        """Stage of dynamic sampling that ``epoch`` (counted from 0) of ``max_epochs`` belongs to; 0 without stages."""
+        return min(self.num_stages - 1, self.num_stages * epoch // max_epochs) if self.dynamic else 0
+
     def lowest(self, epoch: int, max_epochs: int) -> float:
         """Lowest width trained in ``epoch`` (counted from 0) of ``max_epochs``.
 
@@ -118,8 +122,7 @@ class WidthSampler:
             return w_max
         if not self.dynamic:
             return w_min
-        last = self.num_stages - 1
-        stage = min(last, self.num_stages * epoch // max_epochs)
+        last, stage = self.num_stages - 1, self.stage(epoch, max_epochs)
         return w_min if stage == last else w_max - stage / last * (w_max - w_min)
 
     def __call__(self, iteration: int, epoch: int, max_epochs: int) -> list[float]:

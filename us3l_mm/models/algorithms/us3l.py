@@ -200,6 +200,8 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
             return dict(arguments, targets=batch.widest if narrower and distills else None)
         at = 1.0 if distills else width
         if at not in batch.targets:
+            if self.on_pass is not None:
+                self.on_pass('teacher', at, batch.inputs)
             with use_width(self.teacher, at):
                 batch.targets[at] = [self.teacher.target(view) for view in batch.inputs]
         return dict(arguments, targets=batch.targets[at])

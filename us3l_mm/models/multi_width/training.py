@@ -1,7 +1,7 @@
 """Train several widths in one iteration, whatever the loss."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,10 +68,13 @@ class MultiWidthTraining(BaseModel):
     Attributes:
         slimmable_parts (tuple[str, ...]): Names of the modules that the width switches, in the order of their calls.
         log_interval (int): Iterations between two logged penalties, each of which costs a pass over all weights.
+        on_pass (Callable, optional): Called before each forward pass with ``'student'`` or ``'teacher'``, its width and
+            the inputs of the micro batch. Defaults to None.
     """
 
     slimmable_parts: tuple[str, ...] = ('backbone',)
     log_interval = 50
+    on_pass: Callable[[str, float, Any], None] | None = None
 
     def set_training(
         self,
@@ -219,6 +222,8 @@ class MultiWidthTraining(BaseModel):
             with waits, switch_layers(layers, [width] * len(layers), share=True):
                 with optim_wrapper.optim_context(model):
                     arguments = self.loss_arguments(batch, width)
+                    if self.on_pass is not None:
+                        self.on_pass('student', width, batch.inputs)
                     found = model(batch.inputs, batch.data_samples, mode='loss', in_step=True, **arguments)
                     loss = found['loss'] / len(batches)
                 optim_wrapper.backward(loss)  # in the block: activation checkpointing repeats the forward
