@@ -42,7 +42,7 @@ DATASETS = ScopedRegistry(
     {'CustomCOCO': 'us3l_mm.datasets.custom_coco', 'CustomVOC': 'us3l_mm.datasets.custom_voc'},
 )
 FUNCTIONS = ScopedRegistry('FUNCTIONS', ['us3l_mm.datasets'])
-HOOKS = ScopedRegistry('HOOKS', ['us3l_mm.engine'])
+HOOKS = ScopedRegistry('HOOKS', ['us3l_mm.engine', 'us3l_mm.evaluation'])
 LOOPS = ScopedRegistry('LOOPS', ['us3l_mm.engine'])
 METRICS = ScopedRegistry(
     'METRICS', ['us3l_mm.evaluation'], {'CustomCOCOMetric': 'us3l_mm.evaluation.custom_coco_metric'}
