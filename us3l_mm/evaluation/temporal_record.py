@@ -13,7 +13,7 @@ from .temporal_consistency import temporal_consistency
 from .width_embeddings import Guided, loss_of
 
 FILE = Path('insight', 'temporal_consistency.json')  # in a work dir
-TITLE = 'Temporal consistency: what changes from one iteration to the next'
+TITLE = 'Temporal consistency: how much targets and gradients change between two moments'
 LOSSES = dict(mse='MSE', nce='InfoNCE')
 OWN = ('own', 'own_relative', 'own_moving')  # of the loss that a width is trained by
 NUMBERS = (
@@ -55,35 +55,71 @@ def mean_rows(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     by_width: dict[float, list] = {}
     for row in (row for point in points for row in point['rows']):
         by_width.setdefault(row['width'], []).append(row)
-    return [
-        dict(
-            width=width, loss=rows[0]['loss'], **{name: float(np.mean([row[name] for row in rows])) for name in NUMBERS}
-        )
-        for width, rows in sorted(by_width.items(), reverse=True)
-    ]
+    return [_average(rows) for _, rows in sorted(by_width.items(), reverse=True)]
 
 
-def says(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Say in words what the numbers of runs say of their narrowest width."""
-    text = []
+def _average(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    means = {name: float(np.mean([row[name] for row in rows])) for name in NUMBERS}
+    return dict(width=rows[0]['width'], loss=rows[0]['loss'], **means)
+
+
+def group_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Average runs of one name, which differ by their seeds.
+
+    Args:
+        runs (Sequence[Mapping[str, Any]]): Each with ``name``, ``what`` and ``points``, which have ``iteration`` and
+            ``rows``.
+
+    Returns:
+        list[dict]: For each name ``name``, ``what``, the number of ``runs``, and ``rows`` by width, from the widest:
+        means over iterations and runs, and as ``std`` the standard deviations over runs, empty for one run. For the
+        narrowest width ``iterations``, and ``own`` at each.
+
+    Raises:
+        ValueError: If runs of one name train differently, or one has no points yet.
+    """
+    by_name: dict[str, list] = {}
     for run in runs:
-        row = mean_rows(run['points'])[-1]
-        text.append(
-            f'{run["name"]}, width {row["width"]:g}: targets move by {row["target"]:.3f} of their length, the gradient '
-            f'of {LOSSES[row["loss"]]} by {row["own"]:.3f}, {row["own_relative"]:.2f} of what the student can follow.'
-        )
-    return ' '.join(text)
+        if not run['points']:
+            raise ValueError(f'run {run["name"]} has not measured anything yet')
+        by_name.setdefault(run['name'], []).append(run)
+    groups = []
+    for name, same in by_name.items():
+        kinds = sorted({run['what'] for run in same})
+        if len(kinds) > 1:
+            raise ValueError(f'runs named {name} train differently: {"; ".join(kinds)}; give them different names')
+        means = [mean_rows(run['points']) for run in same]
+        rows = []
+        for each in zip(*means, strict=True):
+            spread = {key: float(np.std([row[key] for row in each], ddof=1)) for key in NUMBERS if len(each) > 1}
+            rows.append(dict(_average(each), std=spread))
+        narrowest = [{p['iteration']: mean_rows([p])[-1]['own'] for p in run['points']} for run in same]
+        iterations = sorted(set.intersection(*(set(each) for each in narrowest)))
+        own = [float(np.mean([each[iteration] for each in narrowest])) for iteration in iterations]
+        groups.append(dict(name=name, what=kinds[0], runs=len(same), rows=rows, iterations=iterations, own=own))
+    return groups
+
+
+def says(groups: Sequence[Mapping[str, Any]]) -> str:
+    """Put the order of the groups of :func:`group_runs` at their narrowest width into words."""
+    last = [(group['name'], group['rows'][-1]) for group in groups]
+    texts = []
+    for what, key in (('its targets', 'target'), ('the gradient of its loss', 'own')):
+        order = sorted(last, key=lambda item: item[1][key])
+        values = ', '.join(f'{name} {row[key]:.3f} ({LOSSES[row["loss"]]})' for name, row in order)
+        texts.append(f'{what}: {values}')
+    return f'Change at the narrowest width, from the least, in lengths of a target: {"; ".join(texts)}.'
 
 
 def report(runs: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]:
-    """Put runs into the form that a report reads: ``title``, ``says``, ``command``, and ``data`` with ``runs``.
+    """Put runs into the form that a report reads: ``title``, ``says``, ``command``, and ``data`` with runs and groups.
 
     Args:
-        runs (Sequence[Mapping[str, Any]]): Each with ``name``, ``what``, and ``points``: ``iteration`` and ``rows``.
+        runs (Sequence[Mapping[str, Any]]): As for :func:`group_runs`.
         command (str): What makes the picture of them.
     """
-    means = [dict(run, means=mean_rows(run['points'])) for run in runs]
-    return dict(title=TITLE, says=says(runs), command=command, data=dict(runs=means))
+    groups = group_runs(runs)
+    return dict(title=TITLE, says=says(groups), command=command, data=dict(groups=groups, runs=list(runs)))
 
 
 def read_run(work_dir: Path) -> dict[str, Any]:
