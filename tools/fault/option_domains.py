@@ -150,6 +150,7 @@ DOMAINS: dict[str, Domain] = {
     'LinearProbe.neck': nothing,
     'norm_cfg': never,
     'num_classes': whole(1),
+    'num_images': whole(2),
     'patch_size': SIDES,
     'queue_len': whole(1),
     'require_statistics': flag,
