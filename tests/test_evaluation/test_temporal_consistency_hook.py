@@ -191,10 +191,14 @@ def test_runs_of_one_name_are_averaged(trained):
         assert row['own'] == pytest.approx(alone['own'] + 0.1)
         assert row['std']['own'] == pytest.approx(0.2 / math.sqrt(2)) and row['std']['target'] == 0
     assert group['iterations'] == [1, 4, 7]
+    unfinished = dict(run, name='unfinished', points=run['points'][:2])
+    assert [each['iterations'] for each in group_runs([run, unfinished])] == [[1, 4]] * 2
     text = says(group_runs([dict(other, name='worse'), dict(run, name='better')]))
     assert text.index('better', text.index('gradient')) < text.index('worse', text.index('gradient'))
     with pytest.raises(ValueError, match='runs named run train differently'):
         group_runs([run, dict(run, what='else')])
+    with pytest.raises(ValueError, match='no iteration in common'):
+        group_runs([run, dict(run, points=[])])
 
 
 def test_model_description(trained):

@@ -64,7 +64,7 @@ def _average(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def group_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Average runs of one name, which differ by their seeds.
+    """Average runs of one name, which differ by their seeds, over the iterations that all runs have.
 
     Args:
         runs (Sequence[Mapping[str, Any]]): Each with ``name``, ``what`` and ``points``, which have ``iteration`` and
@@ -76,28 +76,29 @@ def group_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         narrowest width ``iterations``, and ``own`` at each.
 
     Raises:
-        ValueError: If runs of one name train differently, or one has no points yet.
+        ValueError: If runs of one name train differently, or they have no iteration in common.
     """
+    shared = set.intersection(*({point['iteration'] for point in run['points']} for run in runs))
+    if not shared:
+        raise ValueError('the runs were measured at no iteration in common: train them with the same interval')
     by_name: dict[str, list] = {}
     for run in runs:
-        if not run['points']:
-            raise ValueError(f'run {run["name"]} has not measured anything yet')
         by_name.setdefault(run['name'], []).append(run)
-    groups = []
-    for name, same in by_name.items():
-        kinds = sorted({run['what'] for run in same})
-        if len(kinds) > 1:
-            raise ValueError(f'runs named {name} train differently: {"; ".join(kinds)}; give them different names')
-        means = [mean_rows(run['points']) for run in same]
-        rows = []
-        for each in zip(*means, strict=True):
-            spread = {key: float(np.std([row[key] for row in each], ddof=1)) for key in NUMBERS if len(each) > 1}
-            rows.append(dict(_average(each), std=spread))
-        narrowest = [{p['iteration']: mean_rows([p])[-1]['own'] for p in run['points']} for run in same]
-        iterations = sorted(set.intersection(*(set(each) for each in narrowest)))
-        own = [float(np.mean([each[iteration] for each in narrowest])) for iteration in iterations]
-        groups.append(dict(name=name, what=kinds[0], runs=len(same), rows=rows, iterations=iterations, own=own))
-    return groups
+    return [_group(name, same, shared) for name, same in by_name.items()]
+
+
+def _group(name: str, runs: Sequence[Mapping[str, Any]], iterations: set) -> dict[str, Any]:
+    kinds = sorted({run['what'] for run in runs})
+    if len(kinds) > 1:
+        raise ValueError(f'runs named {name} train differently: {"; ".join(kinds)}; give them different names')
+    points = [[point for point in run['points'] if point['iteration'] in iterations] for run in runs]
+    rows = []
+    for each in zip(*map(mean_rows, points), strict=True):
+        std = {key: float(np.std([row[key] for row in each], ddof=1)) for key in NUMBERS if len(each) > 1}
+        rows.append(dict(_average(each), std=std))
+    own = np.mean([[mean_rows([point])[-1]['own'] for point in of_run] for of_run in points], axis=0)
+    times = [point['iteration'] for point in points[0]]
+    return dict(name=name, what=kinds[0], runs=len(runs), rows=rows, iterations=times, own=own.tolist())
 
 
 def says(groups: Sequence[Mapping[str, Any]]) -> str:

@@ -35,7 +35,10 @@ def consistency_table(groups: Sequence[Mapping[str, Any]]) -> str:
         for group in groups
         for row in group['rows']
     ]
-    notes = [f'{group["name"]}: {group["what"]}; runs: {group["runs"]}' for group in groups]
+    notes = [
+        f'{group["name"]}: {group["what"]}; runs: {group["runs"]}, measured {len(group["iterations"])} times'
+        for group in groups
+    ]
     return '\n'.join([markdown_table(['run', 'width', 'loss', *COLUMNS.values()], lines), '', *notes])
 
 
@@ -44,21 +47,22 @@ def consistency_figure(groups: Sequence[Mapping[str, Any]], title: str) -> 'Figu
 
     Circles and lines are of runs whose narrowest width has MSE, squares and dashes of those with InfoNCE.
     """
-    labels = dict(
-        target='change of the targets',
-        own='change of the gradient',
-        own_relative='relative change of the gradient',
-    )
+    labels = dict(target='change of the targets', own_relative='relative change of the gradient')
     panels = [
-        Panel([_by_width(group, key, i) for i, group in enumerate(groups)], 'width', labels[key]) for key in labels
+        Panel([_by_width(group, key, i) for i, group in enumerate(groups)], 'width', label)
+        for key, label in labels.items()
     ]
-    if all(len(group['iterations']) > 1 for group in groups):
+    over_time = len(groups[0]['iterations']) > 1
+    if over_time:
         curves = [
             Curve(group['iterations'], group['own'], options=dict(color=f'C{i % 10}', fmt=_style(group)[1:]))
             for i, group in enumerate(groups)
         ]
         panels.append(Panel(curves, 'iteration', f'change of the gradient, width {groups[0]["rows"][-1]["width"]:g}'))
-    return plot_panels(panels, title)
+    figure = plot_panels(panels, title)
+    if over_time:
+        figure.axes[-1].set_yscale('log')
+    return figure
 
 
 def _style(group: Mapping[str, Any]) -> str:
