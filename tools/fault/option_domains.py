@@ -194,6 +194,7 @@ DOMAINS: dict[str, Domain] = {
     'dataset': never,
     'imdecode_backend': either(nothing, one_of('cv2', 'pillow', 'turbojpeg', 'tifffile')),
     'interval': whole(1),
+    'TemporalConsistencyHook.interval': either(nothing, whole(1)),
     'max_bad_images': whole(0),
     'max_skipped': whole(0),
     'on_bad_image': one_of('stop', 'skip'),

@@ -28,7 +28,8 @@ class TemporalConsistencyHook(Hook):
     work dir everything; ``tools/analysis_tools/temporal_consistency.py`` makes a picture of it.
 
     Args:
-        interval (int): Iterations from one measurement to the next. Defaults to 50.
+        interval (int, optional): Iterations from one measurement to the next. Defaults to None: 200 measurements over
+            the training.
         widths (Sequence[float]): Widths. Defaults to (1.0, 0.75, 0.5, 0.25).
         num_images (int): Images of the batch, at least 2. Defaults to 64.
 
@@ -38,9 +39,9 @@ class TemporalConsistencyHook(Hook):
     """
 
     def __init__(
-        self, interval: int = 50, widths: Sequence[float] = (1.0, 0.75, 0.5, 0.25), num_images: int = 64
+        self, interval: int | None = None, widths: Sequence[float] = (1.0, 0.75, 0.5, 0.25), num_images: int = 64
     ) -> None:
-        self.interval = check_count('interval', interval)
+        self.interval = None if interval is None else check_count('interval', interval)
         self.widths = check_widths('widths', widths)
         self.num_images = check_count('num_images', num_images, least=2)
         self._before: dict[float, Guided] | None = None
@@ -52,13 +53,14 @@ class TemporalConsistencyHook(Hook):
         loader = runner.train_dataloader
         with undisturbed(self._model):
             self._views = probe_views(loader.dataset, loader.collate_fn, self._model.data_preprocessor, self.num_images)
+        self._every = self.interval or max(1, runner.max_iters // 200)
         work_dir = Path(runner.work_dir)
         known = read_run(work_dir)['points'] if runner.iter and (work_dir / FILE).is_file() else []
         self._points = [point for point in known if point['iteration'] <= runner.iter]
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Embed before the update."""
-        if runner.iter % self.interval == 0:
+        if runner.iter % self._every == 0:
             self._before = self._embed()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -73,7 +75,7 @@ class TemporalConsistencyHook(Hook):
         if is_main_process():
             run = dict(name=Path(runner.work_dir).name, what=describe(self._model), points=self._points)
             command = f'python tools/analysis_tools/temporal_consistency.py --runs {runner.work_dir}'
-            write_text(Path(runner.work_dir) / FILE, json.dumps(report([run], command), indent=1) + '\n')
+            write_text(Path(runner.work_dir) / FILE, json.dumps(report([run], command)) + '\n')
 
     def _embed(self) -> dict[float, Guided]:
         with undisturbed(self._model):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,8 @@ def mean_rows(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _average(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    means = {name: float(np.mean([row[name] for row in rows])) for name in NUMBERS}
-    return dict(width=rows[0]['width'], loss=rows[0]['loss'], **means)
+    means = np.mean([[row[name] for name in NUMBERS] for row in rows], axis=0).tolist()
+    return dict(width=rows[0]['width'], loss=rows[0]['loss'], **dict(zip(NUMBERS, means)))
 
 
 def group_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -96,7 +97,8 @@ def _group(name: str, runs: Sequence[Mapping[str, Any]], iterations: set) -> dic
     for each in zip(*map(mean_rows, points), strict=True):
         std = {key: float(np.std([row[key] for row in each], ddof=1)) for key in NUMBERS if len(each) > 1}
         rows.append(dict(_average(each), std=std))
-    own = np.mean([[mean_rows([point])[-1]['own'] for point in of_run] for of_run in points], axis=0)
+    narrowest = [[min(point['rows'], key=itemgetter('width')) for point in of_run] for of_run in points]
+    own = np.mean([[row['own'] for row in of_run] for of_run in narrowest], axis=0)
     times = [point['iteration'] for point in points[0]]
     return dict(name=name, what=kinds[0], runs=len(runs), rows=rows, iterations=times, own=own.tolist())
 

@@ -1,5 +1,6 @@
 """Table and picture of the temporal consistency of runs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -47,18 +48,25 @@ def consistency_figure(groups: Sequence[Mapping[str, Any]], title: str) -> 'Figu
 
     Circles and lines are of runs whose narrowest width has MSE, squares and dashes of those with InfoNCE.
     """
-    labels = dict(target='change of the targets', own_relative='relative change of the gradient')
     panels = [
         Panel([_by_width(group, key, i) for i, group in enumerate(groups)], 'width', label)
-        for key, label in labels.items()
+        for key, label in (('target', 'change of the targets'), ('own_relative', 'relative change of the gradient'))
     ]
     over_time = len(groups[0]['iterations']) > 1
     if over_time:
         curves = [
-            Curve(group['iterations'], group['own'], options=dict(color=f'C{i % 10}', fmt=_style(group)[1:]))
+            # Zeros, as of a teacher in the first iteration, have no place on the scale.
+            Curve(
+                group['iterations'],
+                [value or math.nan for value in group['own']],
+                options=dict(color=f'C{i % 10}', fmt=_style(group)[1:]),
+            )
             for i, group in enumerate(groups)
         ]
         panels.append(Panel(curves, 'iteration', f'change of the gradient, width {groups[0]["rows"][-1]["width"]:g}'))
+    for group, curve in zip(groups, panels[-1].curves):
+        curve.label = group['name']
+    panels[-1].legend = dict(loc='center left', bbox_to_anchor=(1, 0.5))
     figure = plot_panels(panels, title)
     if over_time:
         figure.axes[-1].set_yscale('log')
@@ -70,8 +78,7 @@ def _style(group: Mapping[str, Any]) -> str:
 
 
 def _by_width(group: Mapping[str, Any], key: str, index: int) -> Curve:
-    """Curve of a number over the width, with bars of one standard deviation over runs; the first has the legend."""
+    """Curve of a number over the width, with bars of one standard deviation over runs."""
     rows = group['rows']
     options = dict(color=f'C{index % 10}', fmt=_style(group), yerr=[row['std'].get(key, 0.0) for row in rows])
-    label = group['name'] if key == 'target' else None
-    return Curve([row['width'] for row in rows], [row[key] for row in rows], label, options=options)
+    return Curve([row['width'] for row in rows], [row[key] for row in rows], options=options)
