@@ -78,7 +78,7 @@ def test_several_runs(run_tool, tmp_path, capsys):
     run_tool('temporal_consistency', '--runs', *runs, '--names', 'mean', 'mean', 'other')
     printed = capsys.readouterr().out
     assert '| mean | 1 | MSE | 0.300 ± 0.141 |' in printed and '| other | 0.5 | InfoNCE | 0.050 |' in printed
-    assert 'mean: MSE base; runs: 2, measured 2 times' in printed
+    assert 'mean: MSE base; runs: 2, measurements of each: 2' in printed
     assert 'gradient of its loss: other 0.050 (InfoNCE), mean 0.150 (MSE)' in printed
     found = read(tmp_path / FILE)
     assert len(found['data']['runs']) == 3 and (tmp_path / FILE).with_suffix('.png').is_file()

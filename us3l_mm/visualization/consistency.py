@@ -37,7 +37,7 @@ def consistency_table(groups: Sequence[Mapping[str, Any]]) -> str:
         for row in group['rows']
     ]
     notes = [
-        f'{group["name"]}: {group["what"]}; runs: {group["runs"]}, measured {len(group["iterations"])} times'
+        f'{group["name"]}: {group["what"]}; runs: {group["runs"]}, measurements of each: {len(group["iterations"])}'
         for group in groups
     ]
     return '\n'.join([markdown_table(['run', 'width', 'loss', *COLUMNS.values()], lines), '', *notes])
