@@ -211,6 +211,7 @@ def targets() -> dict[str, Target]:
             dict(backbone=NET, neck=NECK, head=HEAD, distill_loss=dict(type='us3l_mm.NTXentLoss')),
             train,
         ),
+        'TemporalConsistencyHook': Target(None),
         'US3LDistributedDataParallel': Target(None, dict(module=nn.Linear(2, 2))),
         'WidthAccuracy': Target(None),
         'WidthSampler': Target(None, {}, draw),

@@ -10,12 +10,15 @@ from .logged import last_logged
 from .monitor import measure_widths
 from .monitor_hook import MonitorHook
 from .representation import alignment, effective_rank, uniformity
+from .temporal_consistency import mse_gradient, nce_gradient, tangent, temporal_consistency
+from .temporal_consistency_hook import TemporalConsistencyHook
 from .width_accuracy import WidthAccuracy
 
 __all__ = [
     'CostHook',
     'LinearHead',
     'MonitorHook',
+    'TemporalConsistencyHook',
     'WidthAccuracy',
     'alignment',
     'batch_features',
@@ -30,10 +33,14 @@ __all__ = [
     'knn_predict',
     'last_logged',
     'measure_widths',
+    'mse_gradient',
+    'nce_gradient',
     'nearest_neighbours',
     'pooled_features',
     'probe_widths',
     'spread',
+    'tangent',
+    'temporal_consistency',
     'uniformity',
     'vote',
 ]
