@@ -95,6 +95,12 @@ class Features:
         image = self.inputs(position) * getattr(self.preprocessor, 'std', 1) + getattr(self.preprocessor, 'mean', 0)
         return image[0].round().clip(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
+    def images(self) -> Any:
+        """The images, to be drawn."""
+        from us3l_mm.visualization.image_insights import Images
+
+        return Images(self.labels, self.classes, self.indices, self.pixels)
+
     def neighbours(self) -> dict[float, torch.Tensor]:
         """Neighbours (N, k) of each image, by width."""
         from us3l_mm.evaluation.neighbours import other_neighbours
@@ -213,9 +219,7 @@ def tsne(found: Features) -> Any:
 def retrieval(found: Features) -> Any:
     from us3l_mm.visualization.image_insights import retrieval_insight
 
-    return retrieval_insight(
-        found.neighbours(), found.labels, found.classes, found.shown(), found.indices, found.pixels
-    )
+    return retrieval_insight(found.neighbours(), found.images(), found.shown())
 
 
 def cam(found: Features) -> Any:
@@ -238,9 +242,7 @@ def cam(found: Features) -> Any:
         with torch.no_grad(), use_width(found.backbone, width):
             activation = class_activation(found.backbone(images)[-1].cpu(), head.weight)
         maps[width] = activation[torch.arange(len(shown)), predicted[width]]
-    pixels = [found.pixels(position) for position in shown]
-    places = [found.indices[position] for position in shown]
-    return cam_insight(maps, predicted, accuracy, found.labels[shown], found.classes, places, pixels)
+    return cam_insight(maps, predicted, accuracy, found.images(), shown)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ Shapes: N images, C channels. Widths stand in the order of the mappings; the fir
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -13,6 +14,9 @@ from us3l_mm.utils.tables import MISSING, markdown_table
 
 from .curves import Curve, Panel, plot_panels
 from .insight import Insight
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST = 20  # classes of which each is named in a picture
 
@@ -86,50 +90,52 @@ def neighbours_insight(
         k (int): Neighbours.
         indices (Sequence[int]): Place of each image in its data set.
     """
-    widths = list(overlaps)
-    mean = {width: 100 * overlaps[width].mean().item() for width in widths}
     by_class = {
-        classes[label]: [100 * overlaps[width][labels == label].mean().item() for width in widths]
+        classes[label]: [100 * kept[labels == label].mean().item() for kept in overlaps.values()]
         for label in labels.unique().tolist()
     }
-    shown = sorted(by_class, key=lambda name: by_class[name][-1])[:_MOST]
-    spread = [100 * overlaps[width].std().item() for width in widths]
-    panels = [
-        Panel([Curve(widths, list(mean.values()), options={'yerr': spread})], 'width', f'of {k} neighbours kept (%)'),
-        Panel(
-            [
-                Curve(
-                    range(len(shown)), [by_class[name][i] for name in shown], f'width {width:g}', options={'fmt': 'o'}
-                )
-                for i, width in enumerate(widths)
-            ],
-            'class',
-            '',
-            'by class' if len(shown) == len(by_class) else f'the {_MOST} of {len(by_class)} classes that keep least',
-        ),
-    ]
-    panels[0].title = 'mean and standard deviation over the images'
-    figure = plot_panels(panels, width=5)
-    figure.axes[1].set_xticks(range(len(shown)), shown, rotation=90 if max(map(len, shown)) > 2 else 0)
-    last = overlaps[widths[-1]]
+    mean = {width: 100 * kept.mean().item() for width, kept in overlaps.items()}
+    narrow, last = list(overlaps.items())[-1]
     least = [
         dict(image=indices[i], label=classes[labels[i]], kept=round(100 * last[i].item(), 1))
         for i in last.argsort(stable=True).tolist()[:_MOST]
     ]
     rows = [[name, *(f'{value:.1f}' for value in by_class[name])] for name in by_class]
     rows += [['all', *(f'{value:.1f}' for value in mean.values())]]
+    worst = min(by_class, key=lambda name: by_class[name][-1])
     return Insight(
         name='neighbours',
         title=f'Neighbours kept from the widest net ({k} nearest by cosine)',
         says=(
-            f'At width {widths[-1]:g} an image keeps {mean[widths[-1]]:.0f} % of its {k} neighbours; class {shown[0]} '
-            f'keeps least ({by_class[shown[0]][-1]:.0f} %). Image {least[0]["image"]}, of class {least[0]["label"]}, '
-            f'keeps {least[0]["kept"]:.0f} %.'
+            f'At width {narrow:g} an image keeps {mean[narrow]:.0f} % of its {k} neighbours; class {worst} keeps least '
+            f'({by_class[worst][-1]:.0f} %). Image {least[0]["image"]}, of class {least[0]["label"]}, keeps '
+            f'{least[0]["kept"]:.0f} %.'
         ),
-        table=markdown_table(['class', *(f'kept at {width:g} (%)' for width in widths)], rows),
-        figure=figure,
+        table=markdown_table(['class', *(f'kept at {width:g} (%)' for width in overlaps)], rows),
+        figure=_overlap_figure(overlaps, by_class, k),
         data=dict(k=k, mean={f'{w:g}': v for w, v in mean.items()}, classes=by_class, least=least),
     )
+
+
+def _overlap_figure(overlaps: Mapping[float, Tensor], by_class: Mapping[str, Sequence[float]], k: int) -> 'Figure':
+    """Plot the kept neighbours over the width, and of the classes that keep least."""
+    widths, kept = list(overlaps), [100 * each for each in overlaps.values()]
+    shown = sorted(by_class, key=lambda name: by_class[name][-1])[:_MOST]
+    means = Curve(widths, [each.mean().item() for each in kept], options={'yerr': [each.std().item() for each in kept]})
+    each_class = [
+        Curve(range(len(shown)), [by_class[name][i] for name in shown], f'width {width:g}', options={'fmt': 'o'})
+        for i, width in enumerate(widths)
+    ]
+    heading = 'by class' if len(shown) == len(by_class) else f'the {_MOST} of {len(by_class)} classes that keep least'
+    figure = plot_panels(
+        [
+            Panel([means], 'width', f'of {k} neighbours kept (%)', 'mean and standard deviation over the images'),
+            Panel(each_class, 'class', '', heading),
+        ],
+        width=5,
+    )
+    figure.axes[1].set_xticks(range(len(shown)), shown, rotation=90 if max(map(len, shown)) > 2 else 0)
+    return figure
 
 
 def embedding_insight(
@@ -148,30 +154,6 @@ def embedding_insight(
         labels (Tensor): Labels (N,).
         classes (Sequence[str]): Names of the labels.
     """
-    from matplotlib import colormaps
-
-    present = labels.unique().tolist()
-    colours = colormaps['tab10' if len(present) <= 10 else 'gist_rainbow']
-    options = [
-        dict(fmt='.', markersize=4, color=colours(i if len(present) <= 10 else i / (len(present) - 1)))
-        for i in range(len(present))
-    ]
-    panels = []
-    for width, found in points.items():
-        curves = [
-            Curve(
-                found[labels == label, 0].tolist(),
-                found[labels == label, 1].tolist(),
-                classes[label] if len(present) <= _MOST and width == next(iter(points)) else None,
-                options=option,
-            )
-            for label, option in zip(present, options)
-        ]
-        title = f'width {width:g}: {agreement[width]:.1f} % have a nearest point of their class'
-        panels.append(Panel(curves, '', '', title, legend=dict(ncols=2, markerscale=2)))
-    figure = plot_panels(panels, width=5)
-    for axes in figure.axes:
-        axes.set(xticks=[], yticks=[])
     name = {'tsne': 't-SNE', 'umap': 'UMAP'}[method]
     each = ', '.join(f'{share:.1f} % at width {width:g}' for width, share in agreement.items())
     return Insight(
@@ -182,10 +164,38 @@ def embedding_insight(
             ['width', 'nearest point of the same class (%)'],
             [[f'{w:g}', f'{share:.1f}'] for w, share in agreement.items()],
         ),
-        figure=figure,
+        figure=_map_figure(points, agreement, labels, classes),
         data=dict(
             labels=[classes[label] for label in labels],
             agreement={f'{w:g}': share for w, share in agreement.items()},
             points={f'{w:g}': np.round(found.astype(float), 2).tolist() for w, found in points.items()},
         ),
     )
+
+
+def _map_figure(
+    points: Mapping[float, np.ndarray], agreement: Mapping[float, float], labels: Tensor, classes: Sequence[str]
+) -> 'Figure':
+    """Plot the points of each width, in a colour for each class, whose names stand in the first panel."""
+    from matplotlib import colormaps  # here: nothing else needs it
+
+    present = labels.unique().tolist()
+    few = len(present) <= 10  # of which the colours are easy to tell apart
+    colours = colormaps['tab10'](range(10)) if few else colormaps['gist_rainbow'](np.linspace(0, 1, len(present)))
+    panels = []
+    for number, (width, found) in enumerate(points.items()):
+        named = number == 0 and len(present) <= _MOST
+        curves = [
+            Curve(
+                *found[labels == label].T.tolist(),
+                classes[label] if named else None,
+                options=dict(fmt='.', markersize=4, color=tuple(colour)),
+            )
+            for label, colour in zip(present, colours)
+        ]
+        title = f'width {width:g}: {agreement[width]:.1f} % have a nearest point of their class'
+        panels.append(Panel(curves, '', '', title, legend=dict(ncols=2, markerscale=2)))
+    figure = plot_panels(panels, width=5)
+    for axes in figure.axes:
+        axes.set(xticks=[], yticks=[])
+    return figure

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -40,31 +41,33 @@ def axes_grid(rows: int, columns: int, side: float, title: str) -> 'tuple[Figure
     return figure, grid
 
 
-def draw_pictures(rows: Sequence[Sequence[Picture]], labels: Sequence[str], title: str, side: float = 1.1) -> 'Figure':
+def draw_pictures(rows: Sequence[Sequence[Picture | None]], labels: Sequence[str], title: str, side: float) -> 'Figure':
     """Draw rows of pictures.
 
     Args:
-        rows (Sequence[Sequence[Picture]]): Pictures of each row; rows may differ in length.
+        rows (Sequence[Sequence[Picture | None]]): Pictures of each row, of one length; None leaves a place empty.
         labels (Sequence[str]): Text on the left of each row.
         title (str): Line above the page.
-        side (float): Side of a picture in inches. Defaults to 1.1.
+        side (float): Side of a picture in inches.
     """
-    figure, grid = axes_grid(len(rows), max(map(len, rows)), side, title)
+    figure, grid = axes_grid(len(rows), len(rows[0]), side, title)
     for line, pictures, label in zip(grid, rows, labels):
         for axes, picture in zip(line, pictures):
-            _draw(axes, picture)
-        for axes in line[len(pictures) :]:
-            axes.set_axis_off()
-        line[0].set_ylabel(label, fontsize='small')
+            if picture is None:
+                axes.set_box_aspect(1)  # in line with the pictures
+                axes.spines[:].set_visible(False)
+            else:
+                _draw(axes, picture)
+        line[0].set_ylabel(label, fontsize='x-small')
     return figure
 
 
-def _draw(axes, picture: Picture) -> None:
+def _draw(axes: 'Axes', picture: Picture) -> None:
     height, width = picture.pixels.shape[:2]
     place = (-0.5, width - 0.5, height - 0.5, -0.5)
     axes.imshow(picture.pixels, interpolation='nearest', extent=place)
     if picture.heat is not None:
-        axes.imshow(picture.heat, cmap='jet', alpha=0.45, interpolation='bilinear', extent=place)
+        axes.imshow(picture.heat, cmap='jet', alpha=0.5, interpolation='bilinear', extent=place)
     axes.set_title(picture.title, fontsize='x-small')
     for spine in axes.spines.values():
-        spine.set(color=picture.frame or 'lightgrey', linewidth=3 if picture.frame else 1)
+        spine.set(color=picture.frame or 'lightgrey', linewidth=2 if picture.frame else 1)

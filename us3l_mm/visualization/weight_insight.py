@@ -19,35 +19,38 @@ def weight_insight(networks: Mapping[str, Mapping[str, Mapping[str, Tensor]]]) -
             :func:`~us3l_mm.evaluation.group_norms.norms_by_group` found, with the same number of groups.
     """
     kinds = list(dict.fromkeys(kind for found in networks.values() for kind in found))
-    panels, rows, says, data = [], [], [], {}
+    panels, rows, changes = [], [], []
+    data: dict[str, dict[str, dict]] = {name: {} for name in networks}
     for kind in kinds:
-        curves = []
-        for shift, (name, found) in enumerate((name, found) for name, found in networks.items() if kind in found):
-            each = relative(found[kind])  # (layers, groups)
+        curves, of_kind = [], []
+        having = {name: found[kind] for name, found in networks.items() if kind in found}
+        for number, (name, layers) in enumerate(having.items()):
+            each = relative(layers)  # (layers, groups)
             mean, groups = each.nanmean(dim=0), each.size(1)
             spread = (each - mean).square().nanmean(dim=0).sqrt()
-            places = [group + 1 + 0.08 * shift for group in range(groups)]  # beside each other
-            curves.append(Curve(places, mean.tolist(), name, options={'yerr': spread.tolist()}))
-            rows.append([kind, name, len(each), *(f'{value:.3f}' for value in mean.tolist())])
-            says.append(f'{kind} of {name} {_change(mean[-1] / mean[0])}')
-            data.setdefault(name, {})[kind] = dict(
-                mean=mean.tolist(), std=spread.tolist(), rms={key: value.tolist() for key, value in found[kind].items()}
+            half = groups // 2
+            change = 100 * (mean[-half:].mean() / mean[:half].mean() - 1).item()
+            of_kind.append(f'{change:+.1f} % ({name})')
+            rows.append([kind, name, len(each), *(f'{value:.3f}' for value in mean.tolist()), f'{change:+.2f} %'])
+            places = [group + 1 + 0.1 * number for group in range(groups)]  # beside each other
+            bars = {'yerr': spread.tolist(), 'elinewidth': 0.7, 'capsize': 2}
+            curves.append(Curve(places, mean.tolist(), name, options=bars))
+            data[name][kind] = dict(
+                mean=mean.tolist(),
+                std=spread.tolist(),
+                change_percent=change,
+                rms={layer: value.tolist() for layer, value in layers.items()},
             )
+        changes.append(f'{kind} {", ".join(of_kind)}')
         title = f'{kind}: mean and standard deviation over the layers'
         panels.append(
             Panel(curves, 'group of channels, the first is in every width', "norm over the layer's mean", title)
         )
-    figure = plot_panels(panels, width=5)
     return Insight(
         name='weights',
         title='Norm of the weights by group of channels',
-        says=f'From the first group of channels to the last, the mean norm of {"; ".join(says)}.',
-        table=markdown_table(['weights', 'network', 'layers', *range(1, groups + 1)], rows),
-        figure=figure,
+        says=f'From the first half of the channels to the second, norms change by: {"; ".join(changes)}.',
+        table=markdown_table(['weights', 'network', 'layers', *range(1, groups + 1), 'second half over first'], rows),
+        figure=plot_panels(panels, width=6),
         data=data,
     )
-
-
-def _change(ratio: Tensor) -> str:
-    percent = 100 * (ratio.item() - 1)
-    return f'{"rises" if percent > 0 else "falls"} by {abs(percent):.1f} %'
