@@ -134,6 +134,8 @@ def _overlap_figure(overlaps: Mapping[float, Tensor], by_class: Mapping[str, Seq
         ],
         width=5,
     )
+    for axes in figure.axes:
+        axes.set_ylim(0, 105)
     figure.axes[1].set_xticks(range(len(shown)), shown, rotation=90 if max(map(len, shown)) > 2 else 0)
     return figure
 

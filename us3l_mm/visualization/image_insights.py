@@ -116,7 +116,7 @@ def cam_insight(
         heats = {f'{width:g}': heat[number].tolist() for width, heat in maps.items()}
         told.append(dict(**images.told(i), predicted=names, maps=heats))
     size = ' x '.join(map(str, next(iter(maps.values())).shape[1:]))
-    title = 'evidence for the class that each width predicts: most in red, least in blue'
+    title = 'evidence for the predicted class: most in red'
     return Insight(
         name='cam',
         title='Class activation maps at each width',
