@@ -45,6 +45,8 @@ def test_what_is_not_possible_is_said_in_words(run_tool, checkpoint, tmp_path):
         run_tool('analyze_features', PROBE, checkpoint, *args, 0.25)
     with pytest.raises(SystemExit, match=r'images \[999\] of --images are not among the 20'):
         run_tool('analyze_features', PROBE, checkpoint, *args, 0.5, '--images', 999)
+    with pytest.raises(SystemExit, match='--neighbours 20 of each image need more images than the 20'):
+        run_tool('analyze_features', PROBE, checkpoint, *args, 0.5, '--neighbours', 20)
     with pytest.raises(SystemExit, match='is no linear probe'):
         run_tool('analyze_features', 'configs/digits/r18_1xb64-16e_digits.py', checkpoint, *args, 0.5)
 

@@ -14,6 +14,7 @@ import shlex
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not osp.isfile(args.checkpoint):
         parser.error(f'no such file: {args.checkpoint}')
+    if args.method == 'umap' and find_spec('umap') is None:
+        parser.error('--method umap needs umap-learn: pip install umap-learn; or take --method tsne')
     return args
 
 
@@ -156,6 +159,10 @@ def build(args: argparse.Namespace) -> Features:
     found = match_checkpoint(CheckpointLoader.load_checkpoint(args.checkpoint, 'cpu'), model.backbone, args.checkpoint)
     model.backbone.load_state_dict(found.state, strict=False)  # which refuses what does not fit by itself
     dataset = sample(DATASETS.build(cfg.val_dataloader.dataset), args.num_images)
+    if len(dataset) <= args.neighbours:
+        raise SystemExit(
+            f'--neighbours {args.neighbours} of each image need more images than the {len(dataset)} looked at'
+        )
     names = dataset.dataset.metainfo.get('classes') or [f'label {i}' for i in range(cfg.model.head.num_classes)]
     model.to(args.device).eval()
     return Features(args, cfg, model.backbone, model.data_preprocessor, dataset, [str(name) for name in names])
