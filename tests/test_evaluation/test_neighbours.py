@@ -62,5 +62,7 @@ def test_activation_is_the_head_at_each_position_and_its_mean_the_logit():
     for n, y, x in np.ndindex(2, 3, 4):
         torch.testing.assert_close(found[n, :, y, x], head.weight @ maps[n, :, y, x])
     torch.testing.assert_close(found.mean(dim=(2, 3)) + head.bias, head(maps.mean(dim=(2, 3))))
-    with pytest.raises(ValueError, match=r'need feature maps \(N, C, H, W\), got shape \(2, 5\)'):
+    with pytest.raises(
+        ValueError, match=r'need feature maps \(N, C, H, W\), got shape \(2, 5\); a vision transformer has none'
+    ):
         class_activation(torch.randn(2, 5), head.weight)

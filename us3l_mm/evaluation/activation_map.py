@@ -22,5 +22,8 @@ def class_activation(maps: Tensor, weight: Tensor) -> Tensor:
     Source: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016.
     """
     if maps.dim() != 4:
-        raise ValueError(f'class activation maps need feature maps (N, C, H, W), got shape {tuple(maps.shape)}')
+        raise ValueError(
+            f'class activation maps (cam) need feature maps (N, C, H, W), got shape {tuple(maps.shape)}; a vision '
+            'transformer has none'
+        )
     return torch.einsum('kc,nchw->nkhw', weight, maps.to(weight))
