@@ -17,6 +17,8 @@ from mmpretrain.models import BaseSelfSupervisor
 from us3l_mm.config import find_class
 from us3l_mm.datasets import BadImageError, read_image
 
+from .images import axes_grid
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -86,7 +88,7 @@ def _views(cfg: Config, loader: dict, dataset: Any) -> list[np.ndarray]:
 
 def _draw_views(views: Sequence[np.ndarray]) -> 'Figure':
     """Draw a row for each view and a column for each image."""
-    figure, grid = _grid(len(views), len(views[0]), 1.6, 'views as the model gets them, normalisation undone')
+    figure, grid = axes_grid(len(views), len(views[0]), 1.6, 'views as the model gets them, normalisation undone')
     for number, (row, view) in enumerate(zip(grid, views), 1):
         row[0].set_ylabel(f'view {number}', fontsize='small')
         for axes, pixels in zip(row, view):
@@ -97,7 +99,7 @@ def _draw_views(views: Sequence[np.ndarray]) -> 'Figure':
 def _draw_annotated(drawn: Sequence[tuple[np.ndarray, dict]], classes: Sequence[str] | None) -> 'Figure':
     """Draw images (height, width, 3) with what their entries say of them."""
     rows = -(-len(drawn) // _COLUMNS)
-    figure, grid = _grid(rows, _COLUMNS, 2.6, 'images as stored')
+    figure, grid = axes_grid(rows, _COLUMNS, 2.6, 'images as stored')
     for axes, (pixels, info) in zip(grid.flat, drawn):
         axes.imshow(pixels)
         title = osp.basename(info.get('img_path', ''))
@@ -141,15 +143,3 @@ def _class_name(label: int, classes: Sequence[str] | None) -> str:
 def _pixels(info: dict) -> np.ndarray:
     """Return the image of an entry, RGB: from its file, or from the archive in memory."""
     return np.asarray(info['img']) if 'img' in info else read_image(info['img_path'])[..., ::-1]
-
-
-def _grid(rows: int, columns: int, side: float, title: str) -> 'tuple[Figure, np.ndarray]':
-    """Make a page of axes without ticks, ``side`` inches each."""
-    from matplotlib.figure import Figure  # here: nothing else needs it
-
-    figure = Figure(figsize=(side * columns, side * rows + 0.4), layout='constrained', dpi=120)
-    figure.suptitle(title, fontsize='medium')
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set(xticks=[], yticks=[])
-    return figure, grid

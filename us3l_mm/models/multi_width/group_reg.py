@@ -8,6 +8,12 @@ from torch import Tensor, nn
 from us3l_mm.slim import check_count, check_flag, check_number
 
 
+def channel_groups(channels: int, num_groups: int, device: torch.device | str | None = None) -> Tensor:
+    """Group of each channel, of shape (channels,): equal groups, the last with the remainder; of one at the least."""
+    index = torch.arange(channels, device=device).div(max(1, channels // num_groups), rounding_mode='floor')
+    return index.clamp(max=num_groups - 1)
+
+
 class GroupRegularizer:
     """L2 penalty that is weaker on later channels and replaces weight decay.
 
@@ -65,9 +71,7 @@ class GroupRegularizer:
             size, dims = (len(parameter), parameter.dim()) if parameter.dim() in (1, 4) else (1, 1)
         key = (size, dims, parameter.dtype, parameter.device)
         if key not in self._groups:
-            per_group = max(1, size // self.num_groups)
-            index = torch.arange(size, device=parameter.device).div(per_group, rounding_mode='floor')
-            index = index.clamp(max=self.num_groups - 1).to(parameter.dtype)
+            index = channel_groups(size, self.num_groups, parameter.device).to(parameter.dtype)
             self._groups[key] = index.reshape(-1, *[1] * (dims - 1))
         return self._groups[key]
 
