@@ -13,13 +13,13 @@ from mmengine.runner import CheckpointLoader
 from mmpretrain.models import BaseClassifier, BaseSelfSupervisor
 
 from us3l_mm.config import find_class, is_detector
+from us3l_mm.engine import checkpoint_files
 from us3l_mm.models import LinearProbe
 
 from .log_file import LogFile, read_log_file
 
 SESSION = re.compile(r'\d{8}_\d{6}')  # folder of one start of a training or test, by its time
 RESULTS = ('linear_probe', 'fast_probe', 'finetune', 'transfer', 'monitor', 'cost', 'table')
-_CHECKPOINT = re.compile(r'(epoch|iter)_(\d+)\.pth')
 
 
 @dataclass
@@ -195,8 +195,7 @@ def _read_config(run: RunFolder) -> None:
 
 def _read_checkpoints(run: RunFolder) -> None:
     """Find the checkpoints, and read ``meta`` of the newest, without its tensors' values."""
-    found = {path: int(match[2]) for path in run.path.glob('*.pth') if (match := _CHECKPOINT.fullmatch(path.name))}
-    run.checkpoints = sorted(found, key=found.__getitem__)
+    run.checkpoints = sorted(checkpoint_files(run.path), key=lambda path: path.stat().st_mtime)
     if run.checkpoints:
         try:
             checkpoint = CheckpointLoader.load_checkpoint(str(run.checkpoints[-1]), 'cpu', logger='silent')

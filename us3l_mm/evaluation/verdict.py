@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from .run_folder import RunFolder
 
-COLLAPSED = 0.1  # feature_std below which features are all but the same for every image; 1 is healthy
+COLLAPSED = 0.3  # feature_std below which a network tells few images apart, as for the monitor; 1 is healthy
 _LAST = 3  # logged lines that count as the end of a training
 
 
@@ -71,7 +71,7 @@ def _diverged(run: RunFolder) -> str:
 def _collapsed(run: RunFolder) -> str:
     std = _end(run, 'feature_std')
     if std is not None and std < COLLAPSED:
-        return f'feature_std is {std:.3f} at the end (1 is healthy, below {COLLAPSED} all images look the same to it)'
+        return f'feature_std is {std:.3f} at the end (1 is healthy, below {COLLAPSED} images look alike to it)'
     warnings = (run.results.get('monitor') or {}).get('warnings') or []
     last = max((line['step'] for line in run.monitor), default=0)
     if warnings and warnings[-1]['epoch'] >= last:

@@ -66,8 +66,10 @@ def _svg(figure, text: str) -> str:
     with rc_context({'svg.fonttype': 'none'}):
         figure.savefig(out, format='svg', metadata={'Date': None})
     svg = out.getvalue()
-    svg = re.sub(r'<metadata>.*?</metadata>|<!--.*?-->', '', svg[svg.index('<svg') :], flags=re.DOTALL)
-    svg = re.sub(r' (xmlns(:xlink)?|id)="(http[^"]*|[a-z.]+\d*_\d+)"', '', svg).replace('xlink:href', 'href')
+    svg = re.sub(r'<(metadata|style).*?</\1>|<!--.*?-->', '', svg[svg.index('<svg') :], flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', '', svg).replace('xlink:href', 'href')
+    used = set(re.findall(r'#(\w+)[")]', svg))
+    svg = re.sub(' id="([^"]*)"', lambda found: found[0] if found[1] in used else '', svg)
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", 'system-ui, sans-serif', svg)
     svg = re.sub(
         r'#[0-9a-f]{6}', lambda found: f'var({_VARIABLES[found[0]]})' if found[0] in _VARIABLES else found[0], svg

@@ -42,6 +42,7 @@ figure { margin: 0; background: var(--card); border: 1px solid var(--line); bord
   min-width: 0; }
 figure h3 { margin: 0 0 .4rem; font-size: .95rem; }
 figure svg { display: block; width: 100%; height: auto; }
+figure svg * { stroke-linejoin: round; }
 figure svg text { fill: var(--fg); }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; background: #ffffff; border-radius: 4px; }
 figcaption { margin-top: .5rem; }

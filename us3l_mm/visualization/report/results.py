@@ -37,7 +37,7 @@ def _accuracy_curves(series: Sequence[Series], by_macs: bool) -> list[Curve]:
     for one in series:
         points = sorted(one.points)
         x = [macs / 1e6 if by_macs else width for width, macs, *_ in points]
-        case = one.label.split(',')[0] if one.published else one.label
+        case = one.label.split(', published')[0]
         owner = next((label for label in colours if label.startswith(case)), one.label)
         options = {'color': colours.setdefault(owner, f'C{len(colours) % 10}'), 'fmt': 's--' if one.published else 'o-'}
         if any(spread for *_, spread in points):
