@@ -162,7 +162,7 @@ def make_views(count=5, n=4, dtype=torch.float64, size=8):
     return [[torch.randn(n, 3, size, size, dtype=dtype, generator=generator) for _ in range(2)] for _ in range(count)]
 
 
-LOG_HEAD = """2026/11/27 18:17:09 - mmengine - INFO - 
+LOG_HEAD = """2026/11/27 18:17:09 - mmengine - INFO -
 ------------------------------------------------------------
 System environment:
     sys.platform: linux

@@ -157,10 +157,12 @@ def test_page_is_whole_and_needs_nothing_else(whole):
 def test_every_part_says_its_numbers(whole):
     page, figures = whole
     for text in (
-        'A < B', 'summary & more', 'healthy', '3 of 3 epochs', '1,442', 'abc1234', 'Digits train', '2.11.0+cu130', '2 CPU cores',
-        'Best by rankme: epoch 2, 61.25 at width 1.0, best_rankme.pth.', 'Warning at epoch 1: width 0.5 was low',
-        '50.2 ± 1.5', 'R-18, published (CIFAR-100)', '69.0', '28.6', '87.1', 'missing: get it from its authors', '2.50 T by passes',
-        'warm-up <1>', '5,000', 'CKA & more', 'Layer 1 agrees best.', 'Numbers at the points are widths',
+        'A < B', 'summary & more', 'healthy', '3 of 3 epochs', '1,442', 'abc1234', 'Digits train', '2.11.0+cu130',
+        '2 CPU cores', 'Best by rankme: epoch 2, 61.25 at width 1.0, best_rankme.pth.',
+        'Warning at epoch 1: width 0.5 was low',
+        '50.2 ± 1.5', 'R-18, published (CIFAR-100)', '69.0', '28.6', '87.1', 'missing: get it from its authors',
+        '2.50 T by passes', 'warm-up <1>', '5,000', 'CKA & more', 'Layer 1 agrees best.',
+        'Numbers at the points are widths',
     ):  # fmt: skip
         assert text in page.text, text
     assert '-100' not in page.text.replace('CIFAR-100', '')  # mmdet's -1 is no accuracy
@@ -228,7 +230,8 @@ MEASURE = """<script>
 const bright = c => { const v = c.map(x => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4; });
   return .2126 * v[0] + .7152 * v[1] + .0722 * v[2]; };
 const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
-const under = node => { for (; node; node = node.parentElement) { const c = parse(getComputedStyle(node).backgroundColor);
+const under = node => { for (; node; node = node.parentElement) {
+  const c = parse(getComputedStyle(node).backgroundColor);
   if (c.length === 3 || c[3] > 0) return c; } return [255, 255, 255]; };
 let worst = [99, ''], wide = [];
 document.querySelectorAll('details').forEach(one => { one.open = true; });
@@ -239,7 +242,8 @@ for (const node of document.querySelectorAll('body *:not(script, style)')) {
     const contrast = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
     if (contrast < worst[0]) worst = [contrast, node.textContent.slice(0, 40)];
   }
-  if (!node.closest('.scroll, pre, svg') && node.getBoundingClientRect().right > innerWidth + 1) wide.push(node.tagName);
+  if (!node.closest('.scroll, pre, svg') && node.getBoundingClientRect().right > innerWidth + 1)
+    wide.push(node.tagName);
 }
 const found = { scroll: document.documentElement.scrollWidth, worst, wide,
   dark: matchMedia('(prefers-color-scheme: dark)').matches };
@@ -252,10 +256,8 @@ parent.document.documentElement.dataset['w' + innerWidth] = JSON.stringify(found
 @pytest.mark.parametrize('dark', [False, True])
 def test_page_fits_and_can_be_read(whole, tmp_path, dark):
     source = (whole[1].parent / 'report.html').read_text(encoding='utf-8')
-    frames = ''.join(
-        f'<iframe style="width: {width}px; border: 0" srcdoc="{html.escape(source.replace("</body>", MEASURE))}"></iframe>'
-        for width in WIDTHS
-    )
+    measured = html.escape(source.replace('</body>', MEASURE))
+    frames = ''.join(f'<iframe style="width: {width}px; border: 0" srcdoc="{measured}"></iframe>' for width in WIDTHS)
     path = tmp_path / 'page.html'
     path.write_text(f'<!doctype html><meta charset="utf-8"><style>:root {{color-scheme: light dark}}</style>{frames}')
     options = [

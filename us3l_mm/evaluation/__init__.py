@@ -8,10 +8,11 @@ from .knn import knn_accuracy, knn_predict, nearest_neighbours, vote
 from .linear_head import LinearHead, choose_l2, fit_linear_head
 from .logged import last_logged
 from .run_folder import RunFolder, find_runs
-from .verdict import judge, training_length
+from .verdict import COLLAPSED, judge, training_length
 from .width_accuracy import WidthAccuracy
 
 __all__ = [
+    'COLLAPSED',
     'PROTOCOLS',
     'LinearHead',
     'RunFolder',

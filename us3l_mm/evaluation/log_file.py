@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_ENTRY = re.compile(r'^\d+/\d+(?:/\d+)? (\d\d:\d\d:\d\d) - mmengine - ([A-Z]+) - (.*)')
+_ENTRY = re.compile(r'^(\d+/\d+(?:/\d+)? \d\d:\d\d:\d\d) - mmengine - ([A-Z]+) - (.*)')
 _SETTING = re.compile(r'^    ([A-Za-z][\w. ,]*): (.*)')
 _START = re.compile(r'us3l_mm (\S+), commit (\w+); (\d+) training images; (\d+) CPU cores')
 _EPOCH = re.compile(r'Epoch\(train\)\s*\[\d+\]\[\s*\d+/(\d+)\]')
@@ -49,7 +49,8 @@ def read_log_file(path: Path) -> LogFile:
         for line in file:
             entry = _ENTRY.match(line)
             if entry:
-                log.last, level, text = entry.groups()
+                last, level, text = entry.groups()
+                log.last = last.replace('/', '-')
                 _note(log, level, text)
             elif not log.saved and (setting := _SETTING.match(line)):
                 log.environment.setdefault(setting[1], setting[2].strip())

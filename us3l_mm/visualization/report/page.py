@@ -65,13 +65,15 @@ summary { cursor: pointer; padding: .3rem 0; }
 dl { display: grid; grid-template-columns: minmax(6rem, 10rem) minmax(0, 1fr); gap: .2rem 1rem; margin: .4rem 0; }
 dt { color: var(--muted); }
 dd { margin: 0; }
-pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .7rem; overflow-x: auto;
-  font-size: .85rem; }
+dl.stacked { display: block; }
+.stacked dt { color: var(--fg); font-weight: 600; }
+.stacked dd { margin-bottom: .6rem; }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .7rem;
+  font-size: .85rem; white-space: pre-wrap; }
 code, pre { font-family: ui-monospace, Menlo, Consolas, monospace; }
 figcaption code { font-size: .85em; }
 @media (max-width: 600px) {
-  dl { grid-template-columns: 1fr; gap: 0; }
-  dd { margin-bottom: .5rem; }
+  dl { grid-template-columns: minmax(5rem, 6.5rem) minmax(0, 1fr); gap: .2rem .7rem; font-size: .95rem; }
   table { font-size: .85rem; }
   th, td { padding: .35rem .5rem; }
   tbody th, thead th:first-child { min-width: 4.5rem; max-width: 8rem; }
@@ -111,14 +113,14 @@ def commands(text: str) -> str:
     return f'<pre>{escape(text)}</pre>'
 
 
-def facts(values: Mapping[str, object]) -> str:
-    """Make a list of names and values, without those that are empty."""
+def facts(values: Mapping[str, object], kind: str = '') -> str:
+    """Make a list of names and values, without those that are empty; of the kind ``stacked``, one above the other."""
     items = (
         f'<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>'
         for name, value in values.items()
         if value not in ('', None)
     )
-    return f'<dl>{"".join(items)}</dl>'
+    return f'<dl class="{kind}">{"".join(items)}</dl>'
 
 
 def fold(summary: str, content: str, opened: bool = False) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from us3l_mm.evaluation import RunFolder, judge, training_length
+from us3l_mm.evaluation import COLLAPSED, RunFolder, judge, training_length
 from us3l_mm.utils.tables import image_text
 
 from ..curves import Curve, Panel
@@ -62,9 +62,7 @@ def _facts(run: RunFolder) -> dict[str, object]:
         'data': _data(loader),
         'images': f'{log.images:,}' if log.images is not None else _images(run, loader),
         'image size': f'{image_text(size)} pixels' if size else '',
-        'batch': f'{loader["batch_size"]} images on each of {env.get("GPU number", 1)}'
-        if 'batch_size' in loader
-        else '',
+        'batch': f'{loader["batch_size"]} images{_devices(env)}' if 'batch_size' in loader else '',
         'seed': run.meta.get('seed', env.get('seed')),
         'hardware': '; '.join([*gpus, *([cpu] if cpu else [])]),
         'commit': log.commit,
@@ -73,6 +71,11 @@ def _facts(run: RunFolder) -> dict[str, object]:
         'last entry': log.last,
         'newest checkpoint': run.checkpoints[-1].name if run.checkpoints else 'none',
     }
+
+
+def _devices(environment: dict[str, str]) -> str:
+    count = environment.get('GPU number', '1')
+    return '' if count == '1' else f' on each of {count} devices'
 
 
 def _time(session: str) -> str:
@@ -127,8 +130,9 @@ def _panels(run: RunFolder) -> list[tuple[str, Panel, float | None]]:
         found.append(('loss-narrower', Panel(others, unit, 'loss', 'Loss of narrower widths'), None))
     for curve in _curves(run, [('feature_std', 'of the widest')]):
         ends = [curve.x[0], curve.x[-1]]
-        healthy = Curve(ends, [1, 1], 'healthy: 1', options={'fmt': '--', 'color': 'grey'})
-        found.append(('feature_std', Panel([curve, healthy], unit, 'feature_std', 'Spread of features'), 0))
+        healthy = Curve(ends, [1, 1], 'healthy: 1', options={'fmt': '--', 'color': 'C2'})
+        collapsed = Curve(ends, [COLLAPSED] * 2, f'collapsed: below {COLLAPSED}', options={'fmt': '--', 'color': 'C3'})
+        found.append(('feature_std', Panel([curve, healthy, collapsed], unit, 'feature_std', 'Spread of features'), 0))
     found += [
         ('lr', Panel([curve], unit, 'learning rate', 'Learning rate'), 0) for curve in _curves(run, [('lr', None)])
     ]

@@ -49,7 +49,7 @@ def write_report(
         'insight': ('Insight', results.insight(runs)),
         'ran': ('What ran', training.what_ran(trained)),
         'next': ('Next commands', page.commands(steps) if steps else ''),
-        'missing': ('What is not here, and how to get it', page.facts(lacking) if lacking else ''),
+        'missing': ('What is not here, and how to get it', page.facts(lacking, 'stacked') if lacking else ''),
     }
     there = {anchor: part for anchor, part in sections.items() if part[1]}
     links = ''.join(f'<a href="#{anchor}">{page.escape(name)}</a>' for anchor, (name, _) in there.items())
@@ -72,8 +72,7 @@ def _with_published(series: list[Series], published: Sequence[Series]) -> list[S
 def _summary(trained: Sequence[RunFolder], runs: Sequence[RunFolder]) -> str:
     words = [judge(run).word for run in trained]
     counts = ', '.join(f'{words.count(word)} {word}' for word in dict.fromkeys(words))
-    text = (
-        f'{len(trained)} training{"s" if len(trained) != 1 else ""}: {counts}.' if trained else 'No training is here.'
-    )
+    text = f'{len(trained)} trainings: {counts}.' if len(trained) > 1 else f'One training: {counts[2:]}.'
+    text = text if trained else 'No training is here.'
     others = len(runs) - len(trained)
     return f'{text} {others} folder{"s" if others != 1 else ""} of results besides.' if others else text
