@@ -57,7 +57,8 @@ def published_series(names: list[str]) -> list:
             )
         source = table.published_from
         values = dict(zip(table.published_widths, case.published.split()))
-        base = table.bases[case.base].get(source.data.lower().replace('-', ''))
+        data = source.data.lower().replace('-', '')  # as in the names of configs
+        base = table.bases[case.base].get(data)
         points = []
         if base:
             cfg = read_config(ROOT / base)
@@ -67,7 +68,7 @@ def published_series(names: list[str]) -> list:
             if value not in ('.', '-'):
                 macs = width_complexity(net, width, input_size(cfg))['macs'] if base else None
                 points.append((width, macs, float(value), None))
-        found.append(Series(f'{case.what}, published ({source.data}, {source.name})', '', points, True))
+        found.append(Series(f'{case.what}, published ({source.data}, {source.name})', data, points, True))
     return found
 
 

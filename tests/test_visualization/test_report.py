@@ -137,7 +137,9 @@ def report(folder, **options):
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     folder = write_everything(tmp_path_factory.mktemp('all'))
-    published = [Series('R-18, published (CIFAR-100)', '', [(1.0, 5e8, 69.0, None), (0.5, 2e8, 64.7, None)], True)]
+    published = [
+        Series('R-18, published (CIFAR-100)', 'cifar100', [(1.0, 5e8, 69.0, None), (0.5, 2e8, 64.7, None)], True)
+    ]
     page, figures = report(folder, title='A < B', summary='summary & more', published=published, command='python x')
     return page, figures
 
@@ -216,6 +218,16 @@ def test_a_folder_of_results_alone(tmp_path):
     write_json(tmp_path / 'transfer.json', dict(rows=[dict(dataset='dtd', status='done', widths={'1': 87.1})]))
     page, _ = report(tmp_path)
     assert '87.1' in page.text and 'No training is here' in page.text
+
+
+@pytest.mark.parametrize(('config', 'figures'), [('r18_cifar100.py', 1), ('r18_digits.py', 2)])
+def test_published_numbers_join_those_on_the_same_data(tmp_path, config, figures):
+    widths = [dict(width=1.0, size=[32, 32], params=9, macs=556_000_000, top1=68.0)]
+    write_json(tmp_path / 'linear_probe.json', dict(config=config, checkpoint='x.pth', widths=widths))
+    published = Series('R-18, published (CIFAR-100)', 'cifar100', [(1.0, 556_650_000, 69.0, None)], True)
+    page, folder = report(tmp_path, published=[published])
+    assert len(list(folder.iterdir())) == figures
+    assert '69.0' in page.text and 'R-18, published (CIFAR-100)' in page.text
 
 
 def test_many_trainings_share_their_figures(tmp_path):

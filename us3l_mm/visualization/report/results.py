@@ -74,7 +74,8 @@ def detection(runs: Sequence[RunFolder], drawings: Drawings) -> str:
         if isinstance(run.results.get('table'), list):
             rows += [(run.name, _width_text(row['width']), row['macs'], row['metrics']) for row in run.results['table']]
             parts.append(_ap_curve(run, drawings))
-    names = [name for name in dict.fromkeys(key for *_, found in rows for key in found) if 'AP' in name]
+    measured = [name for *_, found in rows for name, value in found.items() if 'AP' in name and value >= 0]
+    names = list(dict.fromkeys(measured))  # mmdet's -1 stands for what could not be measured
     if names:
         lines = [
             [run, width, macs and f'{macs / 1e9:,.3f}', *(_percent(found.get(name)) for name in names)]
@@ -115,7 +116,6 @@ def _width_text(width: Any) -> str:
 
 
 def _percent(value: float | None) -> str | None:
-    """Percent of a share; mmdet's -1 stands for what could not be measured."""
     return None if value is None or value < 0 else f'{100 * value:.1f}'
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from us3l_mm.evaluation import RunFolder, Series, accuracy_series, judge
@@ -62,11 +63,12 @@ def write_report(
 
 
 def _with_published(series: list[Series], published: Sequence[Series]) -> list[Series]:
-    """Add published numbers to the plots of linear accuracy, or to one of their own where there is none."""
-    groups = [one.group for one in series if one.group.startswith(('Top-1', 'Linear'))] or [
-        'Linear accuracy (%): published'
-    ]
-    return series + [Series(one.label, groups[0], one.points, True) for one in published]
+    """Add published numbers, whose ``group`` is their data set, to linear probes on that data, or on their own."""
+    found = list(series)
+    for one in published:
+        alike = (ours.group for ours in series if ours.group.startswith('Top-1') and f', {one.group},' in ours.group)
+        found.append(replace(one, group=next(alike, f'Linear accuracy (%): published, {one.group}')))
+    return found
 
 
 def _summary(trained: Sequence[RunFolder], runs: Sequence[RunFolder]) -> str:
