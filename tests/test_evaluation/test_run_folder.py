@@ -62,6 +62,14 @@ def test_a_training_of_mmengine_that_went_on(tmp_path):
     assert log.environment['seed'] == '3' and log.environment['PyTorch'] == torch.__version__
     assert [path.name for path in run.checkpoints][-1] == 'epoch_4.pth' and run.meta['iter'] == 16
     assert not run.faults and run.trains
+    write_run(
+        tmp_path,
+        [],
+        session='29990101_000000',
+        log='2027/01/01 00:00:00 - mmengine - INFO - resumed epoch: 4, iter: 16\n',
+    )
+    again = read_run(tmp_path)  # resumed, though it was finished
+    assert again.training == run.training and (again.log.epoch_length, again.log.saved) == (4, (4, 'epochs'))
 
 
 def test_a_new_start_replaces_what_was_there_and_a_test_does_not(tmp_path):

@@ -103,8 +103,9 @@ def find_runs(folders: Iterable[Path]) -> list[RunFolder]:
 def _below(folder: Path) -> Iterable[str]:
     for path, names, files in os.walk(folder):
         sessions = [name for name in names if SESSION.fullmatch(name)]
+        insight = 'insight' in names
         names[:] = sorted(set(names) - set(sessions) - {'insight'})
-        if sessions or {f'{name}.json' for name in RESULTS} & set(files):
+        if sessions or insight or {f'{name}.json' for name in RESULTS} & set(files):
             yield path
 
 
@@ -166,6 +167,8 @@ def _go_on(run: RunFolder, log: LogFile, training: list[dict]) -> None:
     else:
         run.training = [line for line in run.training if line.get('step', 0) <= log.resumed]
         log.warnings = list(dict.fromkeys([*run.log.warnings, *log.warnings]))
+        log.epoch_length = log.epoch_length or run.log.epoch_length  # there may have been nothing left to do
+        log.saved = log.saved or run.log.saved
     run.training += training
     run.log = log
 

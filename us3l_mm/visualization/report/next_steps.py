@@ -48,7 +48,8 @@ def _after_pretraining(run: RunFolder, config: str, probed: str) -> list[str]:
     if calibrated.name not in probed:
         steps.append(
             f'# {run.name}: how good is each width? {_PROBE} is one of configs/linear for your data\n'
-            f'python tools/linear_probe.py {_PROBE} {_quoted(calibrated)} --work-dir {_quoted(run.path / "probe")}'
+            f'python tools/linear_probe.py {_PROBE} {_quoted(calibrated)} --protocol fast '
+            f'--work-dir {_quoted(run.path / "probe")}'
         )
     steps.append(
         f'# {run.name}: ship a width\n'
@@ -68,16 +69,20 @@ def missing_parts(runs: Sequence[RunFolder]) -> dict[str, str]:
     if any(run.kind == 'pretraining' for run in runs if run.trains):
         if not any(run.monitor for run in runs):
             found['k-NN, rank and spread of each width during training'] = (
-                "train with custom_hooks = [dict(type='us3l_mm.MonitorHook', ...)], see docs/evaluation.md"
+                "train with custom_hooks = [dict(type='us3l_mm.MonitorHook')], see docs/evaluation.md"
             )
         if 'cost' not in has:
-            found['cost of the training'] = "train with custom_hooks = [dict(type='us3l_mm.CostHook')]"
+            found['cost of the training'] = (
+                "train with default_hooks = dict(cost=dict(type='us3l_mm.CostHook')), as configs/_base_/default_runtime.py has"
+            )
         if 'transfer' not in has:
             found['transfer to other data'] = 'python tools/transfer.py CALIBRATED --datasets FOLDER --widths 1.0 0.5'
         if not any(run.insights for run in runs):
             found['insight'] = 'tools/analysis_tools/ has the commands, such as temporal_consistency.py'
     if not has & {*PROTOCOLS, 'table'}:
-        found['accuracy of each width'] = f'python tools/linear_probe.py {_PROBE} CALIBRATED --work-dir FOLDER'
+        found['accuracy of each width'] = (
+            f'python tools/linear_probe.py {_PROBE} CALIBRATED --protocol fast --work-dir FOLDER'
+        )
     detectors = [run for run in runs if run.kind == 'detector']
     if detectors and not any(run.drawn for run in detectors):
         found['drawn boxes'] = (
