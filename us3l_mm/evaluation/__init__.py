@@ -8,7 +8,7 @@ from .knn import knn_accuracy, knn_predict, nearest_neighbours, vote
 from .linear_head import LinearHead, choose_l2, fit_linear_head
 from .logged import last_logged
 from .run_folder import RunFolder, find_runs
-from .verdict import COLLAPSED, judge, training_length
+from .verdict import COLLAPSED, Verdict, judge, training_length
 from .width_accuracy import WidthAccuracy
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     'LinearHead',
     'RunFolder',
     'Series',
+    'Verdict',
     'WidthAccuracy',
     'accuracy_series',
     'batch_features',

@@ -203,5 +203,6 @@ def _read_checkpoints(run: RunFolder) -> None:
         try:
             checkpoint = CheckpointLoader.load_checkpoint(str(run.checkpoints[-1]), 'cpu', logger='silent')
             run.meta = checkpoint.get('meta') or {}
+            run.log.epoch_length = run.log.epoch_length or run.meta.get('epoch_length')
         except Exception as error:  # damaged files raise whatever their bytes say
             run.faults.append(f'{run.checkpoints[-1].name} cannot be read: {error}')

@@ -73,7 +73,7 @@ def missing_parts(runs: Sequence[RunFolder]) -> dict[str, str]:
             )
         if 'cost' not in has:
             found['cost of the training'] = (
-                "train with default_hooks = dict(cost=dict(type='us3l_mm.CostHook')), as configs/_base_/default_runtime.py has"
+                "train with default_hooks = dict(cost=dict(type='us3l_mm.CostHook')), as _base_/default_runtime.py has"
             )
         if 'transfer' not in has:
             found['transfer to other data'] = 'python tools/transfer.py CALIBRATED --datasets FOLDER --widths 1.0 0.5'

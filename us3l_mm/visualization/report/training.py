@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from us3l_mm.evaluation import COLLAPSED, RunFolder, judge, training_length
+from us3l_mm.evaluation import COLLAPSED, RunFolder, Verdict, judge, training_length
 from us3l_mm.utils.tables import image_text
 
 from ..curves import Curve, Panel
 from . import page
 from .drawing import Drawings
 
+_MANY_CARDS = 12  # trainings whose cards are all shown
 _MANY = 4  # trainings that have panels of their own; more share them
 _ROLES = (  # key, name
     ('loss_widest', None),
@@ -26,10 +27,16 @@ _MONITOR = (  # key, title, vertical axis
 
 
 def verdict_cards(runs: Sequence[RunFolder]) -> str:
-    """One card for each training, with the verdict in words."""
+    """One card for each training, with the verdict in words; of many, those that went well are folded."""
+    verdicts = [(run, judge(run)) for run in runs]
+    well = [one for one in verdicts if one[1].word in ('healthy', 'finished')] if len(runs) > _MANY_CARDS else []
+    shown = _grid([one for one in verdicts if one not in well])
+    return shown + (page.fold(f'{len(well)} trainings that went well', _grid(well)) if well else '')
+
+
+def _grid(verdicts: Sequence[tuple[RunFolder, Verdict]]) -> str:
     cards = []
-    for run in runs:
-        verdict = judge(run)
+    for run, verdict in verdicts:
         notes = [f'warned: {warning}' for warning in run.log.warnings if 'nothing to resume' not in warning][:3]
         said = ''.join(page.paragraph(note, 'muted') for note in [*notes, *run.faults])
         word = f'{page.escape(run.kind)}: <span class="word {verdict.word}">{verdict.word}</span>'
@@ -39,8 +46,9 @@ def verdict_cards(runs: Sequence[RunFolder]) -> str:
 
 
 def what_ran(runs: Sequence[RunFolder]) -> str:
-    """Settings, versions, machine and data of each training; the first is open."""
-    return ''.join(page.fold(run.name, page.facts(_facts(run)), opened=run is runs[0]) for run in runs)
+    """Settings, versions, machine and data of each training; the first is open, and many are folded."""
+    folds = ''.join(page.fold(run.name, page.facts(_facts(run)), opened=run is runs[0]) for run in runs)
+    return page.fold(f'{len(runs)} trainings', folds) if len(runs) > _MANY_CARDS else folds
 
 
 def _facts(run: RunFolder) -> dict[str, object]:
