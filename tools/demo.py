@@ -124,8 +124,8 @@ def main() -> None:
     model = MODELS.build(cfg.model)
     load_checkpoint(model, str(calibrated), map_location='cpu', strict=True)
     probe_cfg = read_config(PROBE)
-    ours = probe(model.backbone, probe_cfg, out / 'probe', calibrated)
-    random = probe(random_backbone(cfg), probe_cfg, out / 'probe_random_net', None)
+    ours = probe(model.backbone, probe_cfg, out / 'probe' / 'pretrained', calibrated)
+    random = probe(random_backbone(cfg), probe_cfg, out / 'probe' / 'random_net', None)
     rows = [
         dict(
             **{key: row[key] for key in ('width', 'size', 'params', 'macs')},

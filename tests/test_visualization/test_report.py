@@ -4,6 +4,7 @@ import html
 import html.parser
 import json
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -114,7 +115,7 @@ def write_everything(folder):
     ]
     write_json(
         folder / 'probe' / 'fast_probe.json',
-        dict(config='x_digits.py', checkpoint='epoch_3_calibrated.pth', widths=widths),
+        dict(config='x_digits.py', checkpoint='x/pretrain/epoch_3_calibrated.pth', widths=widths),
     )
     detector = [dict(loss=1.0, epoch=1, iter=10, step=10), {'coco/bbox_mAP': 0.286, 'coco/bbox_mAP_l': -1.0, 'step': 1}]
     drawn = (
@@ -183,7 +184,7 @@ def test_next_commands_follow_from_what_is_missing(whole, tmp_path):
     assert 'tools/linear_probe.py' not in page.text  # that of epoch_3_calibrated.pth is there
     write_run(tmp_path / 'a run', us3l_lines(3), saved=['epoch_3.pth', 'epoch_3_calibrated.pth'])
     page, _ = report(tmp_path)
-    assert 'calibrate_bn.py' not in page.text and "linear_probe.py PROBE_CONFIG '" in page.text
+    assert 'calibrate_bn.py' not in page.text and 'linear_probe.py PROBE_CONFIG' in page.text
     for part in (
         'k-NN, rank and spread',
         'cost of the training',
@@ -198,14 +199,17 @@ def test_runs_that_did_not_end_well_are_gone_on_with_or_tried_again(tmp_path):
     write_run(tmp_path / 'interrupted', us3l_lines(2), saved=['epoch_2.pth'])
     write_run(tmp_path / 'collapsed', us3l_lines(3, std=0.01), saved=['epoch_3.pth'])
     write_run(tmp_path / 'diverged', us3l_lines(3, loss=float('nan')))
-    collapsed, diverged, interrupted = (next_commands([run]) for run in find_runs([tmp_path]))
-    assert collapsed.splitlines()[1] == (
-        f'python tools/train.py {tmp_path}/collapsed/config.py --work-dir {tmp_path}/collapsed_lower '
-        '--cfg-options optim_wrapper.optimizer.lr=0.05'
-    )
-    assert 'lr=0.05' in diverged
-    command = f'python tools/train.py {tmp_path}/interrupted/config.py --work-dir {tmp_path}/interrupted --resume'
-    assert interrupted.splitlines()[1] == command
+    collapsed, diverged, interrupted = (next_commands([run]).replace('\\\n', '') for run in find_runs([tmp_path]))
+    folder = tmp_path / 'collapsed'
+    lower = ['--cfg-options', 'optim_wrapper.optimizer.lr=0.05']
+    assert shlex.split(collapsed, comments=True) == [
+        'python', 'tools/train.py', f'{folder}/config.py', '--work-dir', f'{folder}_lower', *lower
+    ]  # fmt: skip
+    assert lower == shlex.split(diverged, comments=True)[-2:]
+    folder = tmp_path / 'interrupted'
+    assert shlex.split(interrupted, comments=True) == [
+        'python', 'tools/train.py', f'{folder}/config.py', '--work-dir', str(folder), '--resume'
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(('lines', 'word'), [([], 'unfinished'), (us3l_lines(2, loss=float('nan')), 'diverged')])

@@ -10,7 +10,7 @@ from us3l_mm.utils.tables import image_text
 from .run_folder import RunFolder
 
 PROTOCOLS = {'linear_probe': 'linear probe', 'fast_probe': 'fast probe', 'finetune': 'fine-tuned'}
-_METRICS = {'top1': 'Top-1 accuracy (%)', 'knn20': 'k-NN accuracy (%), k = 20', 'knn200': 'k-NN accuracy (%), k = 200'}
+_METRICS = {'top1': 'Top-1 accuracy (%)', 'knn20': 'k-NN accuracy (%), k = 20'}
 
 
 @dataclass

@@ -30,7 +30,7 @@ class RunFolder:
         path (Path): The folder.
         name (str): Its path below the folder that was asked for.
         config (Config): Config as it ran; empty if there is none.
-        config_file (str): Name of its file.
+        config_file (str): Its file, from the folder.
         log (LogFile): What the newest log of a training says, with the warnings of all.
         sessions (list[str]): Times at which it was started, from the first.
         training (list[dict]): Logged lines of the training, by step; after a resumption without those it left behind.
@@ -191,13 +191,13 @@ def _read_config(run: RunFolder) -> None:
         return
     try:
         run.config = Config.fromfile(files[-1], import_custom_modules=False)
-        run.config_file = files[-1].name
+        run.config_file = str(files[-1].relative_to(run.path))
     except Exception as error:  # a config is a program, and raises what it likes
         run.faults.append(f'{files[-1]} cannot be read: {error}')
 
 
 def _read_checkpoints(run: RunFolder) -> None:
-    """Find the checkpoints, and read ``meta`` of the newest, without its tensors' values."""
+    """Find the checkpoints, and read ``meta`` of the newest."""
     run.checkpoints = sorted(checkpoint_files(run.path), key=lambda path: path.stat().st_mtime)
     if run.checkpoints:
         try:

@@ -1,6 +1,5 @@
 """Say what to run next, and how to get what a report lacks."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ _PROBE = 'PROBE_CONFIG'  # a config of configs/linear, which depends on the data
 def next_commands(runs: Sequence[RunFolder]) -> str:
     """Commands from calibration to export that were not run yet, for each training, with a line of what each does."""
     steps: list[str] = []
-    everything = json.dumps([run.results.get(name) for run in runs for name in PROTOCOLS])
+    probes = (run.results[name] for run in runs for name in PROTOCOLS if name in run.results)
+    probed = {Path(probe.get('checkpoint') or '').parts[-2:] for probe in probes}
     tabled = [run.path for run in runs if 'table' in run.results]
     for run in runs:
         if any(run.path.is_relative_to(path) for path in tabled):
@@ -21,41 +21,36 @@ def next_commands(runs: Sequence[RunFolder]) -> str:
         word, folder = judge(run).word if run.trains else '', _quoted(run.path)
         config = _quoted(run.path / run.config_file) if run.config_file else 'CONFIG'
         if word == 'unfinished':
-            steps.append(
-                f'# {run.name}: go on where it stopped\npython tools/train.py {config} --work-dir {folder} --resume'
-            )
+            steps += [f'# {run.name}: go on where it stopped', _tool('train', config, f'--work-dir {folder} --resume')]
         elif word in ('collapsed', 'diverged'):
             rate = run.config.get('optim_wrapper', {}).get('optimizer', {}).get('lr')
-            lower = f'{rate / 10:g}' if rate else 'RATE'
-            steps.append(
-                f'# {run.name}: try again with a lower rate\npython tools/train.py {config} --work-dir {folder}_lower '
-                f'--cfg-options optim_wrapper.optimizer.lr={lower}'
-            )
+            lower = f'--cfg-options optim_wrapper.optimizer.lr={f"{rate / 10:g}" if rate else "RATE"}'
+            steps += [f'# {run.name}: try again with a lower rate']
+            steps += [_tool('train', config, f'--work-dir {folder}_lower', lower)]
         elif word and run.kind == 'pretraining' and run.checkpoints:
-            steps += _after_pretraining(run, config, everything)
+            steps += _after_pretraining(run, config, probed)
     return '\n'.join(steps)
 
 
-def _after_pretraining(run: RunFolder, config: str, probed: str) -> list[str]:
+def _after_pretraining(run: RunFolder, config: str, probed: set[tuple[str, ...]]) -> list[str]:
     checkpoint = run.checkpoints[-1]
     calibrated = checkpoint.with_name(f'{checkpoint.stem}_calibrated.pth')
     steps = []
     if not calibrated.exists():
-        steps.append(
-            f'# {run.name}: measure the batch-norm statistics of the widths you want\n'
-            f'python tools/calibrate_bn.py {config} {_quoted(checkpoint)} --widths 1.0 0.75 0.5 0.25'
-        )
-    if calibrated.name not in probed:
-        steps.append(
-            f'# {run.name}: how good is each width? {_PROBE} is one of configs/linear for your data\n'
-            f'python tools/linear_probe.py {_PROBE} {_quoted(calibrated)} --protocol fast '
-            f'--work-dir {_quoted(run.path / "probe")}'
-        )
-    steps.append(
-        f'# {run.name}: ship a width\n'
-        f'python tools/export_width.py {config} {_quoted(calibrated)} --width 0.5 --format dense'
-    )
+        steps += [f'# {run.name}: measure the batch-norm statistics of the widths you want']
+        steps += [_tool('calibrate_bn', config, _quoted(checkpoint), '--widths 1.0 0.75 0.5 0.25')]
+    if calibrated.parts[-2:] not in probed:
+        out = _quoted(run.path / 'probe')
+        steps += [f'# {run.name}: how good is each width? {_PROBE} is one of configs/linear for your data']
+        steps += [_tool('linear_probe', _PROBE, _quoted(calibrated), '--protocol fast', f'--work-dir {out}')]
+    steps += [f'# {run.name}: ship a width']
+    steps += [_tool('export_width', config, _quoted(calibrated), '--width 0.5 --format dense')]
     return steps
+
+
+def _tool(name: str, *arguments: str) -> str:
+    """Write a command with a line for each of its arguments but the first."""
+    return ' \\\n    '.join([f'python tools/{name}.py {arguments[0]}', *arguments[1:]])
 
 
 def _quoted(path: Path) -> str:

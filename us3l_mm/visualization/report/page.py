@@ -44,7 +44,8 @@ figure h3 { margin: 0 0 .4rem; font-size: .95rem; }
 figure svg { display: block; width: 100%; height: auto; }
 figure svg * { stroke-linejoin: round; }
 figure svg text { fill: var(--fg); }
-figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; background: #ffffff; border-radius: 4px; }
+figure img { display: block; width: 100%; height: auto; background: #ffffff; border-radius: 4px; }
+figure img.small { image-rendering: pixelated; }
 figcaption { margin-top: .5rem; }
 figure details { margin: .4rem 0 0; font-size: .85rem; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: .5rem 0 0; padding: 0;
@@ -57,9 +58,9 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem; overflow-wrap
 th, td { padding: .4rem .7rem; text-align: right; border-top: 1px solid var(--line); }
 thead th { border-top: 0; white-space: nowrap; }
 tbody th, thead th:first-child { text-align: left; position: sticky; left: 0; background: var(--bg); min-width: 6rem;
-  max-width: 16rem; font-weight: 600; }
-td { font-variant-numeric: tabular-nums; }
-td.text { text-align: left; min-width: 14rem; }
+  max-width: 16rem; font-weight: 600; overflow-wrap: anywhere; }
+td { font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.text { text-align: left; white-space: normal; min-width: 14rem; }
 details { margin: .6rem 0; }
 summary { cursor: pointer; padding: .3rem 0; }
 dl { display: grid; grid-template-columns: minmax(6rem, 10rem) minmax(0, 1fr); gap: .2rem 1rem; margin: .4rem 0; }
@@ -76,7 +77,7 @@ figcaption code { font-size: .85em; }
   dl { grid-template-columns: minmax(5rem, 6.5rem) minmax(0, 1fr); gap: .2rem .7rem; font-size: .95rem; }
   table { font-size: .85rem; }
   th, td { padding: .35rem .5rem; }
-  tbody th, thead th:first-child { min-width: 4.5rem; max-width: 8rem; }
+  tbody th, thead th:first-child { min-width: 6rem; max-width: 8rem; }
 }
 """
 PAGE = """<!doctype html>
@@ -89,7 +90,7 @@ PAGE = """<!doctype html>
 </body>
 </html>
 """
-_WIDEST = 900  # pixels of an embedded picture
+_WIDEST, _SMALL = 900, 300  # pixels of an embedded picture: at most, and below which it is enlarged as it is
 
 
 def page(title: str, body: str) -> str:
@@ -168,4 +169,5 @@ def picture(path: Path, text: str) -> str:
         image.save(out, 'png', optimize=True)
         width, height = image.size
     data = base64.b64encode(out.getvalue()).decode()
-    return f'<img alt="{escape(text)}" width="{width}" height="{height}" src="data:image/png;base64,{data}">'
+    kind = ' class="small"' if width < _SMALL else ''
+    return f'<img{kind} alt="{escape(text)}" width="{width}" height="{height}" src="data:image/png;base64,{data}">'
