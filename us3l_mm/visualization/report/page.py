@@ -40,6 +40,7 @@ nav a { padding: .3rem 0; }
 .figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .7rem;
   min-width: 0; }
+figure.wide { grid-column: 1 / -1; }
 figure h3 { margin: 0 0 .4rem; font-size: .95rem; }
 figure svg { display: block; width: 100%; height: auto; }
 figure svg * { stroke-linejoin: round; }
@@ -60,7 +61,6 @@ thead th { border-top: 0; white-space: nowrap; }
 tbody th, thead th:first-child { text-align: left; position: sticky; left: 0; background: var(--bg); min-width: 6rem;
   max-width: 16rem; font-weight: 600; overflow-wrap: anywhere; }
 td { font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.text { text-align: left; white-space: normal; min-width: 14rem; }
 details { margin: .6rem 0; }
 summary { cursor: pointer; padding: .3rem 0; }
 dl { display: grid; grid-template-columns: minmax(6rem, 10rem) minmax(0, 1fr); gap: .2rem 1rem; margin: .4rem 0; }
@@ -141,21 +141,32 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], caption: str 
 
 
 def _cell(value: object) -> str:
-    text = MISSING if value is None else str(value)
-    return f'<td{" class=text" if len(text) > 30 else ""}>{escape(text)}</td>'
+    return f'<td>{escape(MISSING if value is None else str(value))}</td>'
 
 
-def figure(content: str, title: str = '', caption: str = '', command: str = '') -> str:
-    """Make a figure of a picture, which is HTML, with what is said of it and the command that made it."""
+def figure(content: str, title: str = '', caption: str = '', command: str = '', wide: bool = False) -> str:
+    """Make a figure of a picture, which is HTML, with what is said of it and the command that made it.
+
+    A wide one takes the whole width of the page.
+    """
     head = f'<h3>{escape(title)}</h3>' if title else ''
     said = f'<figcaption>{escape(caption)}</figcaption>' if caption else ''
     made = f'<figcaption>Made by <code>{escape(command)}</code></figcaption>' if command else ''
-    return f'<figure>{head}{content}{said}{made}</figure>'
+    kind = ' class="wide"' if wide else ''
+    return f'<figure{kind}>{head}{content}{said}{made}</figure>'
 
 
 def figures(parts: Sequence[str]) -> str:
     """Put figures beside each other where there is room."""
     return f'<div class="figures">{"".join(parts)}</div>' if parts else ''
+
+
+def is_wide(path: Path) -> bool:
+    """Whether a picture needs the whole width of a page to be read."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.width > 1.6 * image.height
 
 
 def picture(path: Path, text: str) -> str:

@@ -11,7 +11,8 @@ from . import page
 from .drawing import Drawings
 
 _PICTURES = 4  # drawn images of a run
-_LINES = 40  # of the table of costs
+_LINES = 12  # of the table of costs, beyond which widths are added up
+_COUNTS = ('forward', 'backward', 'images', 'macs', 'seconds')
 
 
 def accuracy(series: Sequence[Series], drawings: Drawings) -> str:
@@ -125,15 +126,14 @@ def transfer(runs: Sequence[RunFolder]) -> str:
     for run in runs:
         told = run.results.get('transfer')
         if told:
-            widths = sorted(
-                {width for row in told['rows'] for width in row.get('widths') or {}}, key=float, reverse=True
-            )
-            lines = [
-                [row['dataset'], *(_one(row.get('widths', {}).get(width)) for width in widths), row['status']]
-                for row in told['rows']
-            ]
+            done = [row for row in told['rows'] if row.get('widths')]
+            widths = sorted({width for row in done for width in row['widths']}, key=float, reverse=True)
+            lines = [[row['dataset'], *(_one(row['widths'].get(width)) for width in widths)] for row in done]
             caption = f'{run.name}: accuracy (%) on other data, by width; {told.get("protocol", "")}'
-            parts.append(page.table(['', *widths, 'status'], lines, caption.rstrip('; ')))
+            parts.append(page.table(['', *widths], lines, caption.rstrip('; ')) if done else '')
+            parts.append(
+                page.facts({row['dataset']: row['status'] for row in told['rows'] if row not in done}, 'stacked')
+            )
     return ''.join(parts)
 
 
@@ -160,20 +160,31 @@ def cost(runs: Sequence[RunFolder]) -> str:
             if whole
             else ''
         )
-        header = ['stage', 'width', 'role', 'forward', 'backward', 'images', 'MACs (G)', 'seconds']
-        lines = [
-            [
-                row.get('stage'),
-                row.get('width'),
-                row.get('role'),
-                *(_count(row.get(k)) for k in ('forward', 'backward', 'images')),
-            ]
-            + [_count(row['macs'] / 1e9) if row.get('macs') is not None else None, _count(row.get('seconds'))]
-            for row in told['rows']
-        ]
-        grid = page.table(header, lines)
-        parts.append(page.paragraph(text) + (page.fold(f'{len(lines)} rows', grid) if len(lines) > _LINES else grid))
+        grid = _cost_table(told['rows'])
+        if len(told['rows']) > _LINES:
+            summed = _cost_table(_over_widths(told['rows']))
+            grid = summed + page.fold(f'by width: {len(told["rows"])} rows', grid)
+        parts.append(page.paragraph(text) + grid)
     return ''.join(parts)
+
+
+def _cost_table(rows: Sequence[dict]) -> str:
+    lines = [
+        [row['stage'], row['width'], row['role'], *(_count(row[key]) for key in _COUNTS[:3])]
+        + [_count(None if row['macs'] is None else row['macs'] / 1e9), _count(row['seconds'])]
+        for row in rows
+    ]
+    return page.table(['stage', 'width', 'role', 'forward', 'backward', 'images', 'MACs (G)', 'seconds'], lines)
+
+
+def _over_widths(rows: Sequence[dict]) -> list[dict]:
+    """Add up the rows of each stage and role; a sum with an unknown part is unknown."""
+    sums: dict[tuple, dict] = {}
+    for row in rows:
+        known = sums.setdefault((row['stage'], row['role']), {**row, 'width': 'all', **dict.fromkeys(_COUNTS, 0)})
+        for key in _COUNTS:
+            known[key] = None if known[key] is None or row[key] is None else known[key] + row[key]
+    return list(sums.values())
 
 
 def _count(value: float | None) -> str | None:
@@ -189,6 +200,7 @@ def insight(runs: Sequence[RunFolder]) -> str:
                 told.get('title', path.stem),
                 told.get('says', ''),
                 told.get('command', ''),
+                page.is_wide(path),
             )
             for run in runs
             for path, told in run.insights
