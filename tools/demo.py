@@ -124,15 +124,15 @@ def main() -> None:
     model = MODELS.build(cfg.model)
     load_checkpoint(model, str(calibrated), map_location='cpu', strict=True)
     probe_cfg = read_config(PROBE)
-    ours = probe(model.backbone, probe_cfg, out / 'probe' / 'pretrained', calibrated)
-    random = probe(random_backbone(cfg), probe_cfg, out / 'probe' / 'random_net', None)
+    ours = probe(model.backbone, probe_cfg, out / 'probe', calibrated)
+    random = probe(random_backbone(cfg), probe_cfg, out / 'probe_random', None)
     rows = [
         dict(
             **{key: row[key] for key in ('width', 'size', 'params', 'macs')},
-            probe=round(row['top1'], 2),
-            probe_random=round(untrained['top1'], 2),
-            few=round(row['few'][FEW]['mean'], 2),
-            few_random=round(untrained['few'][FEW]['mean'], 2),
+            probe=row['top1'],
+            probe_random=untrained['top1'],
+            few=row['few'][FEW]['mean'],
+            few_random=untrained['few'][FEW]['mean'],
             box_ap=None,
         )
         for row, untrained in zip(ours, random)
