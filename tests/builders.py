@@ -5,6 +5,7 @@ PYTHONPATH.
 """
 
 import importlib.util
+import json
 from pathlib import Path
 
 import torch
@@ -159,3 +160,65 @@ def make_views(count=5, n=4, dtype=torch.float64, size=8):
     """Two views of ``n`` images for each of ``count`` iterations."""
     generator = torch.Generator().manual_seed(7)
     return [[torch.randn(n, 3, size, size, dtype=dtype, generator=generator) for _ in range(2)] for _ in range(count)]
+
+
+LOG_HEAD = """2026/11/27 18:17:09 - mmengine - INFO -
+------------------------------------------------------------
+System environment:
+    sys.platform: linux
+    Python: 3.11.7 (main, May  9 2026, 07:35:25) [GCC 12.2.0]
+    CUDA available: False
+    PyTorch: 2.11.0+cu130
+    PyTorch compiling details: PyTorch built with:
+  - GCC 13.3
+    MMEngine: 0.10.7
+
+Runtime environment:
+    seed: 7
+    GPU number: 1
+------------------------------------------------------------
+
+2026/11/27 18:17:09 - mmengine - INFO - us3l_mm 1.2.3, commit abc1234; 1442 training images; 2 CPU cores
+"""
+
+
+def write_run(folder, lines, session='20261127_181709', config='', log='', head=LOG_HEAD, saved=()):
+    """Write a work dir as a training leaves it: logged lines, a log in mmengine's form, a config, checkpoints."""
+    (folder / session / 'vis_data').mkdir(parents=True)
+    (folder / session / 'vis_data' / 'scalars.json').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    for line in lines:
+        if 'loss' in line and 'epoch' in line:
+            place = f'[{line["epoch"]}][10/10]  lr: {line.get("lr", 0.1):.4e}  loss: {line["loss"]:.4f}'
+            log += f'2026/11/27 18:20:00 - mmengine - INFO - Epoch(train)  {place}\n'
+    (folder / session / f'{session}.log').write_text(head + log)
+    (folder / 'config.py').write_text(config or US3L_RUN)
+    for name in saved:
+        torch.save({'meta': dict(seed=7, input_size=[16, 16]), 'state_dict': {}}, folder / name)
+    return folder
+
+
+US3L_RUN = """
+default_scope = 'mmpretrain'
+model = dict(type='us3l_mm.US3L')
+train_cfg = dict(by_epoch=True, max_epochs=3)
+train_dataloader = dict(batch_size=64, dataset=dict(type='us3l_mm.Digits', split='train'))
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.5))
+"""
+
+
+def us3l_lines(epochs, std=0.9, loss=2.0):
+    """Logged lines of a pretraining, ten iterations an epoch."""
+    return [
+        dict(
+            lr=0.1 / epoch,
+            loss=loss / epoch,
+            loss_widest=2 * loss / epoch,
+            loss_narrowest=-0.5,
+            loss_random=-0.6,
+            feature_std=std,
+            epoch=epoch,
+            iter=10 * epoch,
+            step=10 * epoch,
+        )
+        for epoch in range(1, epochs + 1)
+    ]

@@ -7,6 +7,7 @@ stopped; delete work_dirs/demo to start over.
 """
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
@@ -15,27 +16,37 @@ import time
 import warnings
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint, set_random_seed
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from us3l_mm.config import input_size, read_config
-from us3l_mm.datasets import Digits
 from us3l_mm.deploy.costs import width_complexity
-from us3l_mm.evaluation import extract_features, last_logged
+from us3l_mm.evaluation import find_runs, last_logged, probe_widths
 from us3l_mm.slim import calibrate_bn
-from us3l_mm.visualization import text_table, write_report
+from us3l_mm.utils.files import write_text
+from us3l_mm.utils.tables import image_text, markdown_table
+from us3l_mm.visualization import write_report
 
 PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
 PROBE = 'configs/digits/r18_1xb128-20e_digits.py'
 DETECT = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 DETECT_WIDTHS = (1.0, 0.5)
+FEW = '10'  # labels of each class
+HEADER = (
+    'Width',
+    'Image',
+    'Parameters',
+    'MACs',
+    'Probe, all labels (%)',
+    'the same, random net',
+    'Probe, 10 labels a class (%)',
+    'the same, random net',
+    'Box AP, fine-tuned (%)',
+)
+DRAW = ('default_hooks.visualization.draw=True', 'default_hooks.visualization.interval=1')
 
 
 def say(text: str) -> None:
@@ -51,27 +62,27 @@ def run(*command: str) -> None:
         raise SystemExit(f'demo: this step failed (exit code {done.returncode}), see its messages above')
 
 
-def probe(backbone, cfg: Config) -> dict[float, dict[str, float]]:
-    """Measure the accuracy (%) of logistic regression on frozen features, with all labels and with 10 a class."""
+def text_table(rows: list[dict]) -> str:
+    """Format a Markdown table with a line for each width."""
+    numbers = ('probe', 'probe_random', 'few', 'few_random', 'box_ap')
+    lines = [
+        [f'{row["width"]:g}', image_text(row['size']), f'{row["params"]:,}', f'{row["macs"]:,}']
+        + [None if row[name] is None else f'{row[name]:.1f}' for name in numbers]
+        for row in rows
+    ]
+    return markdown_table(HEADER, lines)
+
+
+def probe(backbone, cfg: Config, out: Path, checkpoint: Path | None) -> list[dict]:
+    """Measure a frozen backbone at each width, as the protocol ``fast`` of linear_probe.py, and write it down."""
     preprocessor = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **cfg.model.data_preprocessor})
-    loaders = {
-        'train': Runner.build_dataloader({**cfg.train_dataloader, 'sampler': cfg.val_dataloader.sampler}, seed=0),
-        'test': Runner.build_dataloader(cfg.val_dataloader),
-    }
-    found = {split: extract_features(backbone, WIDTHS, loader, preprocessor) for split, loader in loaders.items()}
-    few_ids = {item['digit_idx'] for item in Digits(split='train', per_class=10).load_data_list()}
-    few = np.array([item['digit_idx'] in few_ids for item in Digits(split='train').load_data_list()])
-    accuracy = {}
-    for width in WIDTHS:
-        (train, train_labels), (test, test_labels) = (
-            (found[split][0][width].numpy(), found[split][1].numpy()) for split in ('train', 'test')
-        )
-        accuracy[width] = {}
-        for name, chosen in (('probe', slice(None)), ('few', few)):
-            model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-            model.fit(train[chosen], train_labels[chosen])
-            accuracy[width][name] = 100 * model.score(test, test_labels)
-    return accuracy
+    train = Runner.build_dataloader({**cfg.train_dataloader, 'sampler': cfg.val_dataloader.sampler}, seed=0)
+    test = Runner.build_dataloader(cfg.val_dataloader)
+    rows = probe_widths(backbone, WIDTHS, train, test, preprocessor, few=[FEW])
+    rows = [{**width_complexity(backbone, row['width'], input_size(cfg)), **row} for row in rows]
+    result = dict(config=PROBE, checkpoint=str(checkpoint), protocol='fast', widths=rows)
+    write_text(out / 'fast_probe.json', json.dumps(result, indent=2) + '\n')
+    return rows
 
 
 def random_backbone(cfg: Config):
@@ -113,15 +124,18 @@ def main() -> None:
     model = MODELS.build(cfg.model)
     load_checkpoint(model, str(calibrated), map_location='cpu', strict=True)
     probe_cfg = read_config(PROBE)
-    ours, random = probe(model.backbone, probe_cfg), probe(random_backbone(cfg), probe_cfg)
+    ours = probe(model.backbone, probe_cfg, out / 'probe', calibrated)
+    random = probe(random_backbone(cfg), probe_cfg, out / 'probe_random', None)
     rows = [
-        {
-            **width_complexity(model.backbone, width, input_size(probe_cfg)),
-            **{name: round(value, 2) for name, value in ours[width].items()},
-            **{f'{name}_random': round(value, 2) for name, value in random[width].items()},
-            'box_ap': None,
-        }
-        for width in WIDTHS
+        dict(
+            **{key: row[key] for key in ('width', 'size', 'params', 'macs')},
+            probe=row['top1'],
+            probe_random=untrained['top1'],
+            few=row['few'][FEW]['mean'],
+            few_random=untrained['few'][FEW]['mean'],
+            box_ap=None,
+        )
+        for row, untrained in zip(ours, random)
     ]
     print(text_table(rows), flush=True)
     timed('probe')
@@ -134,6 +148,7 @@ def main() -> None:
         work_dir = out / f'detect_w{row["width"]:g}'
         options = [f'model.backbone.init_cfg.checkpoint={calibrated}']
         options += [f'{split}_dataloader.dataset.data_root={out}/scenes/' for split in ('train', 'val', 'test')]
+        options += DRAW
         command = ['tools/train.py', DETECT, '--width', str(row['width']), '--work-dir', str(work_dir)]
         run(*command, '--resume', '--cfg-options', *options)
         row['box_ap'] = round(100 * last_logged(work_dir, 'coco/bbox_mAP'), 2)
@@ -155,10 +170,15 @@ def main() -> None:
         + ('beats' if beats else 'does NOT beat')
         + ' the random net at every width in both probes.'
     )
-    note = f'Made by tools/demo.py on {report["date"]} with {PRETRAIN} and {DETECT}; seconds by step: {seconds}.'
-    write_report(report, str(out), 'US3L on digits: one pretraining, every width', summary, note)
+    write_text(out / 'report.json', json.dumps(report, indent=2) + '\n')
+    title = 'US3L on digits: one pretraining, every width'
+    write_report(
+        find_runs([out]), out / 'report.html', title, summary, command=f'python tools/demo.py --work-dir {out}'
+    )
     print(text_table(rows))
-    print(f'\n{summary}\nTook {time.time() - start:.0f} s. See {out}/report.html and {out}/report.json')
+    print(
+        f'\n{summary}\nTook {time.time() - start:.0f} s. Open {out}/report.html; its numbers are in {out}/report.json'
+    )
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ from .loops import ResumableEpochLoop, ResumableIterLoop
 from .non_finite_hook import NonFiniteHook
 from .runner import ResumableRunner
 from .schedule_timer_hook import ScheduleTimerHook
+from .work_dir import checkpoint_files
 
 __all__ = [
     'BFloat16OptimWrapper',
@@ -23,4 +24,5 @@ __all__ = [
     'ResumableIterLoop',
     'ResumableRunner',
     'ScheduleTimerHook',
+    'checkpoint_files',
 ]

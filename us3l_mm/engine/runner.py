@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from mmengine.dist import broadcast_object_list, master_only
 from mmengine.hooks import CheckpointHook, IterTimerHook
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.utils import get_git_hash
 
 from us3l_mm.registry import LOOPS, RUNNERS
 from us3l_mm.utils.files import cannot_write, write_files
@@ -78,7 +80,12 @@ class ResumableRunner(Runner):
             by_epoch = loop.get('by_epoch', True)
             given = {key: value for key, value in loop.items() if key != 'by_epoch'}
             loop = _ours({'type': EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop, **given}, LOOPS)
-        return super().build_train_loop(loop)
+        loop = super().build_train_loop(loop)
+        self.logger.info(  # tools/report.py reads it
+            f'us3l_mm {__version__}, commit {get_git_hash(digits=7)}; {len(loop.dataloader.dataset)} training images; '
+            f'{os.cpu_count()} CPU cores'
+        )
+        return loop
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the validation loop; its workers outlive signals, as those of the training loop do."""

@@ -1,5 +1,6 @@
 """Evaluate slimmable networks at several widths."""
 
+from .accuracy_series import PROTOCOLS, Series, accuracy_series
 from .cost_hook import CostHook
 from .feature_files import cached_features, file_hash
 from .features import batch_features, extract_features, pooled_features
@@ -10,16 +11,24 @@ from .logged import last_logged
 from .monitor import measure_widths
 from .monitor_hook import MonitorHook
 from .representation import alignment, effective_rank, uniformity
+from .run_folder import RunFolder, find_runs
 from .temporal_consistency import mse_gradient, nce_gradient, tangent, temporal_consistency
 from .temporal_consistency_hook import TemporalConsistencyHook
+from .verdict import COLLAPSED, Verdict, judge, training_length
 from .width_accuracy import WidthAccuracy
 
 __all__ = [
+    'COLLAPSED',
+    'PROTOCOLS',
     'CostHook',
     'LinearHead',
     'MonitorHook',
+    'RunFolder',
+    'Series',
     'TemporalConsistencyHook',
+    'Verdict',
     'WidthAccuracy',
+    'accuracy_series',
     'alignment',
     'batch_features',
     'cached_features',
@@ -27,8 +36,10 @@ __all__ = [
     'effective_rank',
     'extract_features',
     'file_hash',
+    'find_runs',
     'fit_linear_head',
     'frozen_rows',
+    'judge',
     'knn_accuracy',
     'knn_predict',
     'last_logged',
@@ -41,6 +52,7 @@ __all__ = [
     'spread',
     'tangent',
     'temporal_consistency',
+    'training_length',
     'uniformity',
     'vote',
 ]

@@ -2,7 +2,7 @@
 
 from .curves import Curve, Panel, plot_panels
 from .probe_report import probe_csv, probe_figure, probe_files, probe_table
-from .report import text_table, write_report
+from .report import write_report
 
 __all__ = [
     'Curve',
@@ -12,6 +12,5 @@ __all__ = [
     'probe_figure',
     'probe_files',
     'probe_table',
-    'text_table',
     'write_report',
 ]
