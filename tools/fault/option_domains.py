@@ -196,7 +196,6 @@ DOMAINS: dict[str, Domain] = {
     'interval': whole(1),
     'TemporalConsistencyHook.interval': either(nothing, whole(1)),
     'max_bad_images': whole(0),
-    'num_images': whole(2),
     'MonitorHook.dataset': either(nothing, lambda value: isinstance(value, dict) and 'type' in value),
     'MonitorHook.widths': either(nothing, widths),
     'max_skipped': whole(0),

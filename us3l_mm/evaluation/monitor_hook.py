@@ -20,9 +20,10 @@ from us3l_mm.utils.tables import markdown_table
 
 from .monitor import measure_widths
 from .monitor_images import MonitorImages
+from .verdict import COLLAPSED
 
 MONITOR = 'monitor.json'
-_LOWEST_STD, _LOWEST_RANK = 0.3, 5.0  # below these a network has collapsed; see docs/evaluation.md
+_LOWEST_RANK = 5.0  # below it, or COLLAPSED for feature_std, a network has collapsed; see docs/evaluation.md
 
 
 @HOOKS.register_module()
@@ -161,7 +162,7 @@ def _collapses(found: dict[float, dict[str, float]], narrowest: float) -> list[s
         what = 'its features are not finite'
         if values:
             std, rank = values['feature_std'], values['rankme']
-            if std >= _LOWEST_STD and rank >= _LOWEST_RANK:
+            if std >= COLLAPSED and rank >= _LOWEST_RANK:
                 continue
             what = f'feature_std is {std:.3g} (healthy: near 1), RankMe {rank:.3g} (collapsed: 1)'
         fix = 'lower the learning rate; see docs/evaluation.md, While it trains'
