@@ -17,7 +17,7 @@ rows = {  # what, config in configs/digits, one run for each width?
     'us3l': ('US3L', 'r18', False),
 }
 bases = {
-    name: {'digitphotos': f'configs/digits/{config}_1xb128-24e_digitphotos.py'} for name, (_, config, _) in rows.items()
+    name: {'digitphotos': f'configs/digits/{config}_1xb128-16e_digitphotos.py'} for name, (_, config, _) in rows.items()
 }
 probes = {'digitphotos': 'configs/digits/r18_1xb256-50e_digitphotos.py'}
 protocols = {'digitphotos': 'fast'}
@@ -27,3 +27,6 @@ cases = {
     name: dict(what=what, base=name, per_width=per_width, **(dict(teacher='byol') if name == 'seed' else {}))
     for name, (what, _, per_width) in rows.items()
 }
+cases['us3l-0.99'] = dict(
+    what='US3L with the momentum of the paper', base='us3l', changes=dict(model=dict(momentum=0.99))
+)

@@ -72,7 +72,7 @@ def paste(rng: np.random.Generator, image: np.ndarray, alpha: np.ndarray, x: int
 
     Args:
         rng (np.random.Generator): Generator of all draws.
-        image (np.ndarray): Image (H, W, 3), in [0, 255]; changed in place.
+        image (np.ndarray): Image (H, W, C) of C colours, in [0, 255]; changed in place.
         alpha (np.ndarray): Opacity map of the digit.
         x (int): Column of its left edge.
         y (int): Row of its upper edge.
@@ -83,24 +83,25 @@ def paste(rng: np.random.Generator, image: np.ndarray, alpha: np.ndarray, x: int
     local = patch.mean()
     if not 0 <= local + contrast <= 255:
         contrast = -contrast
-    colour = (local + contrast + rng.uniform(-15, 15, size=3)).clip(0, 255)
+    colour = (local + contrast + rng.uniform(-15, 15, size=image.shape[2])).clip(0, 255)
     opacity = rng.uniform(0.85, 1.0) * alpha[..., None]
     patch[:] = (1 - opacity) * patch + opacity * colour
 
 
 @DATASETS.register_module()
 class DigitPhotos(BaseDataset):
-    """Images of one handwritten digit each, anywhere in a darkened crop of a photograph.
+    """Grey images of one handwritten digit each, anywhere in a darkened crop of a photograph.
 
-    Position, scale, colour and background vary, so that it is harder than :class:`Digits` and needs no download either.
-    Images are uint8 arrays of shape (size, size, 3), RGB. Image i depends on ``split``, ``size``, ``seed`` and i only.
-    The splits share neither digits nor pixels of the photographs; a digit stands in several images.
+    Position, scale, brightness and background vary, so that it is harder than :class:`Digits`; it needs no download
+    either. Colour would tell the images apart without a look at the digits. Images are uint8 (size, size, 3). Image i
+    depends on ``split``, ``size``, ``seed`` and i only. The splits share neither digits nor pixels of the photographs;
+    a digit stands in several images.
 
     Args:
         split (str): ``'train'`` or ``'test'``.
         count (int): Images, at most a million. Defaults to 3000.
-        size (int): Height and width in pixels, from 16 to 160. A digit's ink is half to four fifths of it high.
-            Defaults to 20.
+        size (int): Height and width in pixels, from 16 to 160. A digit's ink is six to nine tenths of it high.
+            Defaults to 16.
         seed (int): Seed of all draws. Defaults to 0.
         **kwargs: As for :class:`mmengine.dataset.BaseDataset`.
 
@@ -113,7 +114,7 @@ class DigitPhotos(BaseDataset):
 
     METAINFO = {'classes': Digits.METAINFO['classes'], 'dataset_type': 'digit_photos'}
 
-    def __init__(self, split: str = 'train', count: int = 3000, size: int = 20, seed: int = 0, **kwargs) -> None:
+    def __init__(self, split: str = 'train', count: int = 3000, size: int = 16, seed: int = 0, **kwargs) -> None:
         self.split = check_choice('split', split, tuple(PARTS))
         self.count = check_count('count', count, most=10**6)
         self.size = check_count('size', size, least=16, most=160)
@@ -127,10 +128,12 @@ class DigitPhotos(BaseDataset):
 
     def _compose(self, index: int, digits: list[np.ndarray], labels: list[int]) -> dict:
         rng = np.random.default_rng([self.seed, list(PARTS).index(self.split), index])
-        image = background(rng, self.split, self.size) * 0.3  # so that all digits are brighter
+        image = background(rng, self.split, self.size).mean(axis=2, keepdims=True) * 0.3  # all digits are brighter
         chosen = int(rng.integers(len(digits)))
-        alpha = enlarge(digits[chosen], int(rng.integers(self.size // 2, 4 * self.size // 5 + 1)))[:, : self.size]
+        alpha = enlarge(digits[chosen], int(rng.integers(round(0.6 * self.size), round(0.9 * self.size))))
+        alpha = alpha[: self.size, : self.size]
         height, width = alpha.shape
         x, y = int(rng.integers(0, self.size - width + 1)), int(rng.integers(0, self.size - height + 1))
         paste(rng, image, alpha, x, y, contrast=rng.uniform(90, 170))
-        return dict(img=image.round().astype(np.uint8), gt_label=labels[chosen], digit_idx=chosen)
+        image = np.repeat(image.round().astype(np.uint8), 3, axis=2)
+        return dict(img=image, gt_label=labels[chosen], digit_idx=chosen)

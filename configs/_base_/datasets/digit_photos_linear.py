@@ -1,8 +1,8 @@
-"""Digits in photographs with labels at 20 x 20 pixels, for linear evaluation."""
+"""Digits in photographs with labels at 16 x 16 pixels, for linear evaluation."""
 
 _base_ = './digit_photos_pixels.py'
 
-input_size = 20
+input_size = 16
 pipeline = [dict(type='PackInputs')]
 train_dataloader = dict(
     batch_size=256,

@@ -1,3 +1,3 @@
-"""Mean and standard deviation of the pixels of ``us3l_mm.DigitPhotos`` at 20 x 20 pixels, RGB."""
+"""Mean and standard deviation of the pixels of ``us3l_mm.DigitPhotos`` at 16 x 16 pixels, three equal channels."""
 
-data_preprocessor = dict(mean=[48.0, 47.9, 45.4], std=[38.8, 37.1, 38.2], to_rgb=False)
+data_preprocessor = dict(mean=[50.0] * 3, std=[40.0] * 3, to_rgb=False)
