@@ -193,8 +193,8 @@ def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> N
             arguments = [folder / 'pretrain.py', uncalibrated, '--out', checkpoint, '--widths', *probe.model.widths]
             run_step(TOOLS / 'calibrate_bn.py', arguments, lock)
     protocol = probe.run_table.protocol
-    probing = [folder / 'probe.py', checkpoint, '--work-dir', folder / 'probe', '--protocol', protocol, '--resume']
-    run_step(TOOLS / 'linear_probe.py', probing, lock)
+    probing = [folder / 'probe.py', checkpoint, '--work-dir', folder / 'probe', '--protocol', protocol]
+    run_step(TOOLS / 'linear_probe.py', [*probing, *(['--resume'] if protocol == 'paper' else [])], lock)
     stem = 'linear_probe' if protocol == 'paper' else f'{protocol}_probe'
     result = dict(
         epochs=epochs,
