@@ -3,7 +3,7 @@
 python tools/run_table.py small --dataset digitphotos --seeds 0 1 2
 
 One network is trained for each width of an individual method. SEED's teacher is BYOL's full-width network of the same seed.
-Result: docs/comparison.md.
+Result: not run yet.
 """
 
 title = 'Individual and slimmable networks without labels, on digits in photographs'
@@ -17,7 +17,7 @@ rows = {  # what, config in configs/digits, one run for each width?
     'us3l': ('US3L', 'r18', False),
 }
 bases = {
-    name: {'digitphotos': f'configs/digits/{config}_1xb128-16e_digitphotos.py'} for name, (_, config, _) in rows.items()
+    name: {'digitphotos': f'configs/digits/{config}_1xb128-48e_digitphotos.py'} for name, (_, config, _) in rows.items()
 }
 probes = {'digitphotos': 'configs/digits/r18_1xb256-50e_digitphotos.py'}
 protocols = {'digitphotos': 'fast'}

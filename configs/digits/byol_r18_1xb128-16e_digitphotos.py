@@ -1,9 +1,0 @@
-"""BYOL for one width, ResNet-18 of 16 base channels on digits in photographs.
-
-python tools/train.py configs/digits/byol_r18_1xb128-16e_digitphotos.py --width 0.5
-A CPU is enough. Result: docs/comparison.md.
-"""
-
-_base_ = ['../_base_/models/byol.py', '../_base_/digit_photos_16e.py']
-
-model = dict(**_base_.net, base_momentum=1 - _base_.momentum, head=dict(predictor=_base_.predictor))

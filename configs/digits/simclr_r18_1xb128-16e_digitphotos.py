@@ -1,9 +1,0 @@
-"""SimCLR for one width, ResNet-18 of 16 base channels on digits in photographs.
-
-python tools/train.py configs/digits/simclr_r18_1xb128-16e_digitphotos.py --width 0.5
-A CPU is enough. Result: docs/comparison.md.
-"""
-
-_base_ = ['../_base_/models/simclr.py', '../_base_/digit_photos_16e.py']
-
-model = dict(**_base_.net)

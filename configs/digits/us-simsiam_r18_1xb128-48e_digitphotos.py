@@ -1,0 +1,9 @@
+"""US-Net with SimSiam, ResNet-18 of 16 base channels on digits in photographs.
+
+python tools/train.py configs/digits/us-simsiam_r18_1xb128-48e_digitphotos.py
+A CPU is enough. Result: not run yet.
+"""
+
+_base_ = ['../_base_/models/us_simsiam.py', '../_base_/digit_photos_48e.py']
+
+model = dict(**_base_.net, head=dict(predictor=_base_.predictor))
