@@ -38,10 +38,12 @@ def nt_xent(student: Tensor, teacher: Tensor, temperature: float = 0.5) -> Tenso
     """
     with torch.autocast(student.device.type, enabled=False):
         dtype = torch.promote_types(student.dtype, torch.float32)
-        x = torch.cat([F.normalize(student.to(dtype)), F.normalize(teacher.detach().to(dtype))])  # (2N, D)
-        similarity = x @ x.T / temperature  # (2N, 2N)
-        itself = torch.eye(len(x), dtype=torch.bool, device=x.device)
-        partner = torch.arange(len(x), device=x.device).roll(len(x) // 2)
+        s, t = F.normalize(student.to(dtype)), F.normalize(teacher.detach().to(dtype))
+        across = s @ t.T  # by blocks: half of the products of x @ x.T and its gradient, which is that of s alone
+        rows = torch.cat([s @ s.T, across], dim=1), torch.cat([across.T, t @ t.T], dim=1)
+        similarity = torch.cat(rows) / temperature  # (2N, 2N)
+        itself = torch.eye(len(similarity), dtype=torch.bool, device=s.device)
+        partner = torch.arange(len(similarity), device=s.device).roll(len(s))
         return F.cross_entropy(similarity.masked_fill(itself, -torch.inf), partner)
 
 
