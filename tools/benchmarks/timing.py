@@ -56,13 +56,23 @@ def alternate(runs: Runs, repeats: int, warmup: int, device: str) -> dict[str, f
 
 
 class _Counter(TorchDispatchMode):
-    """Counts operations that compute or copy, without views."""
+    """Counts operations that compute or copy, without views; of lists that differ in shape or strides, each tensor."""
 
     count = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += not function.is_view
+        lists = [arg for arg in args if isinstance(arg, (list, tuple)) and arg and isinstance(arg[0], torch.Tensor)]
+        if function.name().startswith('aten::_foreach'):  # a few launches only if all lists are alike
+            self.count += 1 if all(len(set(map(_layout, same))) == 1 for same in zip(*lists)) else len(lists[0])
+        else:
+            self.count += not function.is_view
         return function(*args, **(kwargs or {}))
+
+
+def _layout(tensor: torch.Tensor) -> tuple:
+    """What lists must share to be computed together; the stride of an axis of one entry means nothing."""
+    strides = [stride for size, stride in zip(tensor.shape, tensor.stride()) if size != 1]
+    return tensor.shape, tensor.dtype, *strides
 
 
 def operations(run: Callable[[], object]) -> int:

@@ -44,7 +44,7 @@ def build_optimizer(
 ) -> OptimWrapper:
     """Build SGD with momentum in a wrapper of float32, bfloat16 (``amp``) or float16 (``half``, GPUs only)."""
     kind = 'AmpOptimWrapper' if half else 'us3l_mm.BFloat16OptimWrapper' if amp else 'OptimWrapper'
-    sgd = dict(type='SGD', lr=lr, momentum=0.9, weight_decay=weight_decay)
+    sgd = dict(type='SGD', lr=lr, momentum=0.9, weight_decay=weight_decay, foreach=True)  # as on a GPU by default
     return build_optim_wrapper(model, dict(type=kind, optimizer=sgd))
 
 

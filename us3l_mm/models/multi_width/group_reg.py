@@ -57,38 +57,39 @@ class GroupRegularizer:
             )
         self.warmup = check_number('warmup', warmup, '[0, 0.5)')
         self.linear_inputs = check_flag('linear_inputs', linear_inputs)
-        self._groups: dict[tuple, Tensor] = {}
+        self._indices: dict[tuple, Tensor] = {}
 
     def slope(self, progress: float) -> float:
         """The factor a, at a fraction ``progress`` of training."""
         return self.alpha * min(1.0, max(0.0, (progress - self.warmup) / (0.5 - self.warmup)))
 
-    def _group(self, parameter: Tensor) -> Tensor:
-        """Group of each output or input, shaped to broadcast; zeros for tensors that have no groups."""
-        if parameter.dim() == 2 and self.linear_inputs:
-            size, dims = parameter.size(1), 1
-        else:
-            size, dims = (len(parameter), parameter.dim()) if parameter.dim() in (1, 4) else (1, 1)
-        key = (size, dims, parameter.dtype, parameter.device)
-        if key not in self._groups:
-            index = channel_groups(size, self.num_groups, parameter.device).to(parameter.dtype)
-            self._groups[key] = index.reshape(-1, *[1] * (dims - 1))
-        return self._groups[key]
+    def _index(self, parameter: Tensor) -> Tensor | None:
+        """Group of each weight, of the shape and strides of the parameter; None for tensors that have no groups.
 
-    def _factors(self, parameters: Sequence[nn.Parameter], progress: float) -> list[Tensor]:
-        """Twice the coefficient of each output or input: times the weight, it is the gradient of the penalty."""
-        groups = [self._group(parameter) for parameter in parameters]
-        distinct = {id(group): group for group in groups}  # one for each size
-        values = torch._foreach_mul(list(distinct.values()), -2 * self.coefficient * self.slope(progress))
-        torch._foreach_add_(values, 2 * self.coefficient)
-        factors = dict(zip(distinct, values))
-        return [factors[id(group)] for group in groups]
+        In full, because only lists of equal shapes are computed by a single launch on a GPU.
+        """
+        if parameter.dim() == 2 and self.linear_inputs:
+            shape: list[int] = [1, -1]
+        elif parameter.dim() in (1, 4):
+            shape = [-1] + [1] * (parameter.dim() - 1)
+        else:
+            return None
+        key = (shape[0], parameter.shape, parameter.stride(), parameter.dtype, parameter.device)
+        if key not in self._indices:
+            channels = parameter.size(shape.index(-1))
+            groups = channel_groups(channels, self.num_groups, parameter.device).reshape(shape)
+            self._indices[key] = torch.empty_like(parameter).copy_(groups)
+        return self._indices[key]
 
     @torch.no_grad()
     def penalty(self, parameters: Sequence[nn.Parameter], progress: float) -> Tensor:
         """Penalty to add to the loss, a scalar; arguments as for :meth:`add_gradient`."""
-        factors = self._factors(parameters, progress)
-        return 0.5 * torch.stack([(f * p.square()).sum() for f, p in zip(factors, parameters)]).sum()
+        slope, sums = self.slope(progress), []
+        for parameter in parameters:
+            index = self._index(parameter)
+            factor = 1 if index is None else 1 - slope * index
+            sums.append((factor * parameter.square()).sum())
+        return self.coefficient * torch.stack(sums).sum()
 
     @torch.no_grad()
     def add_gradient(self, parameters: Sequence[nn.Parameter], progress: float, scale: Tensor | None = None) -> None:
@@ -99,12 +100,17 @@ class GroupRegularizer:
             progress (float): Fraction of training done.
             scale (Tensor, optional): Loss scale that the gradients carry under float16 training.
         """
-        factors: Sequence[Tensor] = self._factors(parameters, progress)
-        if scale is not None:
-            factors = torch._foreach_mul(list(factors), scale)
-        known = [(p.grad, p, factor) for p, factor in zip(parameters, factors) if p.grad is not None]
-        for parameter, factor in zip(parameters, factors):
+        for parameter in parameters:
             if parameter.grad is None:
-                parameter.grad = factor * parameter
-        if known:
-            torch._foreach_addcmul_(*map(list, zip(*known)))
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        weights: Sequence[Tensor] = list(parameters)
+        if scale is not None:
+            weights = torch._foreach_mul(list(weights), scale)
+        torch._foreach_add_(gradients, list(weights), alpha=2 * self.coefficient)
+        indices = [self._index(parameter) for parameter in parameters]
+        grouped = [(g, w, index) for g, w, index in zip(gradients, weights, indices) if index is not None]
+        slope = self.slope(progress)
+        if slope and grouped:
+            lists = [list(tensors) for tensors in zip(*grouped)]
+            torch._foreach_addcmul_(lists[0], lists[1], lists[2], value=-2 * self.coefficient * slope)
