@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from us3l_mm.models import GroupRegularizer
 
@@ -168,6 +169,37 @@ def test_weights_themselves_and_graphs_stay_untouched():
     assert all(torch.equal(a, b) for a, b in zip(parameters, before))
     assert not any(parameter.grad.requires_grad for parameter in parameters)
     assert len({parameter.grad.data_ptr() for parameter in parameters}) == len(parameters)
+
+
+class Lists(TorchDispatchMode):
+    """Keeps the lists of each operation on lists, and the names of all others that are no views."""
+
+    def __init__(self):
+        super().__init__()
+        self.lists, self.others = [], []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.name().startswith('aten::_foreach'):
+            self.lists.append([arg for arg in args if isinstance(arg, (list, tuple))])
+        elif not function.is_view:
+            self.others.append(function.name())
+        return function(*args, **(kwargs or {}))
+
+
+def test_two_operations_on_lists_of_equal_shapes_add_the_gradient():
+    """A GPU computes such lists by one launch; others tensor by tensor."""
+    parameters = make_parameters()
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    reg = GroupRegularizer()
+    reg.add_gradient(parameters, 0.3)  # makes what it remembers
+    with Lists() as seen:
+        reg.add_gradient(parameters, 0.4)
+    assert seen.others == []
+    assert [len(lists[0]) for lists in seen.lists] == [len(parameters), len(parameters) - 1]  # all but the linear one
+    for lists in seen.lists:
+        for tensors in zip(*lists, strict=True):
+            assert len({(tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors}) == 1
 
 
 @pytest.mark.parametrize(
