@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from us3l_mm.slim import SlimmableBatchNorm2d, meta_copy
 from us3l_mm.utils.bad_values import find_bad_values, first_few
 from us3l_mm.utils.match_checkpoint import match_checkpoint
+from us3l_mm.utils.sealed import unseal
 
 from .check_optimizer import optimizer_faults, scheduler_faults, value_faults
 
 _STATISTICS = re.compile(r'(.*)\.running_(mean|var)_.+')  # of one width, see SlimmableBatchNorm2d
 # mmengine's entries of message_hub.runtime_info that a run reads. `cfg` is taken out when a checkpoint is loaded.
 _INFO = dict(epoch=int, iter=int, max_epochs=int, max_iters=int, seed=int)
+_SEALED = ('cost', 'monitor')  # records of hooks
 _OPTIONAL_INFO = dict(eta=Real, keep_ckpt_ids=list, last_ckpt=str, loop_stage=str, experiment_name=str)
 
 
@@ -219,6 +221,11 @@ def _hub_faults(hub: Any, meta: Mapping[str, Any]) -> Iterator[str]:
             yield f'message_hub.runtime_info.{key} is {value!r:.60}, not of type {kind.__name__}'
         elif key not in info and key in _INFO:
             yield f'message_hub.runtime_info.{key} is missing'
+    for key in info.keys() & set(_SEALED):
+        try:
+            unseal(info[key], f'message_hub.runtime_info.{key}')
+        except ValueError as error:
+            yield str(error)
     # The hub has the epoch and the iteration that ran last, meta those to come.
     possible = dict(epoch=[meta['epoch'], meta['epoch'] - 1], iter=[max(meta['iter'] - 1, 0)], seed=[meta['seed']])
     for key, values in possible.items():

@@ -18,6 +18,7 @@ from us3l_mm.models.multi_width import MultiWidthTraining
 from us3l_mm.registry import HOOKS
 from us3l_mm.slim import WidthSampler
 from us3l_mm.utils.files import write_text
+from us3l_mm.utils.sealed import seal, unseal
 from us3l_mm.utils.stopwatch import Stopwatch
 
 from .training_cost import TrainingCost, cost_report, cost_table, cost_text, forward_macs
@@ -44,8 +45,8 @@ class CostHook(Hook):
         self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if not isinstance(self._model, (MultiWidthTraining, BaseSelfSupervisor)):
             return
-        self._cost = TrainingCost(runner.message_hub.get_info('cost'))
-        runner.message_hub.update_info('cost', self._cost.state)  # by reference: checkpoints get it as it is then
+        known = runner.message_hub.get_info('cost')  # of a resumed run
+        self._cost = TrainingCost(None if known is None else unseal(known, 'message_hub.runtime_info.cost'))
         self._watch = Stopwatch(next(self._model.parameters()).device)
         self._macs: dict[float, int | None] = {}
         self._sizes: set[tuple[int, ...]] = set()
@@ -106,6 +107,8 @@ class CostHook(Hook):
         """Write and log the cost so far; this waits for the device, as reading the weights does."""
         if self._cost is not None:
             runner.logger.info(f'training cost so far: {cost_text(self._write(runner))}')
+            runner.message_hub.update_info('cost', seal(self._cost.saved()))
+            checkpoint['message_hub'] = runner.message_hub.state_dict()
 
     @master_only
     def after_train(self, runner: Runner) -> None:

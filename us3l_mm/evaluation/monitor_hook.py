@@ -16,6 +16,7 @@ from us3l_mm.models.multi_width import MultiWidthTraining
 from us3l_mm.registry import HOOKS
 from us3l_mm.slim import SlimmableLayer, check_count, check_dict, check_widths, width_label
 from us3l_mm.utils.files import write_text
+from us3l_mm.utils.sealed import seal, unseal
 from us3l_mm.utils.tables import markdown_table
 
 from .monitor import measure_widths
@@ -81,7 +82,9 @@ class MonitorHook(Hook):
         if self.dataset is not None:
             self._labelled = MonitorImages(DATASETS.build(self.dataset), 2 * self.num_images, **of)
             self._labelled.labels()  # raises here rather than after epochs
-        measured = [entry['epoch'] for entry in self._history(runner)]
+        known = runner.message_hub.get_info('monitor')  # of a resumed run
+        self._history = [] if known is None else unseal(known, 'message_hub.runtime_info.monitor')
+        measured = [entry['epoch'] for entry in self._history]
         whole = runner.iter == runner.epoch * len(loader)  # a checkpoint of an interruption is within an epoch
         if whole and self._due(runner, runner.epoch) and runner.epoch not in measured:
             self._measure(runner, runner.epoch)
@@ -95,10 +98,6 @@ class MonitorHook(Hook):
     def _due(self, runner: Runner, epoch: int) -> bool:
         return epoch % self.interval == 0 or epoch == runner.max_epochs
 
-    def _history(self, runner: Runner) -> list[dict[str, Any]]:
-        """What was measured so far; it is in the checkpoints."""
-        return runner.message_hub.get_info('monitor', [])
-
     def _measure(self, runner: Runner, epoch: int) -> None:
         """Measure after so many epochs; log and write what is found."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -106,11 +105,11 @@ class MonitorHook(Hook):
         found = measure_widths(model, widths, self._unlabelled, self._labelled)
         scalars = {f'monitor/{name}_w{width_label(w)}': x for w, values in found.items() for name, x in values.items()}
         runner.visualizer.add_scalars(scalars, step=epoch)
-        warnings = [] if epoch == 0 else _collapses(found, self._narrowest(runner, model))
+        warnings = [] if epoch == 0 else _collapses(found, self._narrowest(runner, model, epoch))
         entry = dict(epoch=epoch, checkpoint=_checkpoint(runner, epoch), width=widths[0], warnings=warnings)
-        history = [*self._history(runner), dict(entry, **found[widths[0]])]
-        runner.message_hub.update_info('monitor', history)
-        report = _report(history, Path(runner.work_dir))
+        self._history.append(dict(entry, **found[widths[0]]))
+        runner.message_hub.update_info('monitor', seal(self._history))
+        report = _report(self._history, Path(runner.work_dir))
         write_text(Path(runner.work_dir, MONITOR), json.dumps(report, indent=2) + '\n')
         runner.logger.info(f'monitor after epoch {epoch}:\n{_table(found)}')
         for text in warnings:
@@ -118,12 +117,12 @@ class MonitorHook(Hook):
         for name, best in report['best'].items():
             runner.logger.info(f'best checkpoint by {name} so far: {best["checkpoint"]} ({best["value"]:.4g})')
 
-    def _narrowest(self, runner: Runner, model: BaseModel) -> float:
-        """Narrowest width of the epoch that just ended; those below may not be trained yet."""
+    def _narrowest(self, runner: Runner, model: BaseModel, epoch: int) -> float:
+        """Narrowest width of the last of so many epochs; those below may not be trained yet."""
         if not isinstance(model, MultiWidthTraining):
             return 0.0
         last = runner.iter - 1
-        clock = (runner.epoch, runner.max_epochs) if model.by_epoch else (last, runner.max_iters)
+        clock = (epoch - 1, runner.max_epochs) if model.by_epoch else (last, runner.max_iters)
         return model.sampler(last, *clock)[-1]
 
 

@@ -18,10 +18,10 @@ _FORWARD, _BACKWARD, _IMAGES, _SECONDS = range(4)
 
 
 class TrainingCost:
-    """Counts by stage of dynamic sampling, width and role, in a dict that a checkpoint can hold.
+    """Counts by stage of dynamic sampling, width and role.
 
     Args:
-        state (dict, optional): ``state`` of an earlier part of the training. Defaults to None: nothing yet.
+        saved (dict, optional): :meth:`saved` of an earlier part of the training. Defaults to None: nothing yet.
 
     Attributes:
         state (dict): ``rows``, which has the forward passes, the backward passes, the images and the seconds of each
@@ -29,9 +29,14 @@ class TrainingCost:
             ``full_iterations`` with ``full_seconds``, of iterations that train nothing but the full width.
     """
 
-    def __init__(self, state: dict[str, Any] | None = None) -> None:
-        empty = dict(iterations=0, seconds=0.0, images=0, full_iterations=0, full_seconds=0.0)
-        self.state: dict[str, Any] = state or dict(empty, rows={})
+    def __init__(self, saved: dict[str, Any] | None = None) -> None:
+        empty = dict(iterations=0, seconds=0.0, images=0, full_iterations=0, full_seconds=0.0, rows=[])
+        state = saved or empty
+        self.state: dict[str, Any] = {**state, 'rows': {tuple(row): counts for row, counts in state['rows']}}
+
+    def saved(self) -> dict[str, Any]:
+        """What JSON can hold of ``state``: ``rows`` as pairs of a row and its counts."""
+        return {**self.state, 'rows': list(self.state['rows'].items())}
 
     def start_iteration(self, stage: int, full: float) -> None:
         """Begin an iteration of a stage, where ``full`` is the full width."""
