@@ -142,11 +142,15 @@ def case_configs(
 
 def set_seed(cfg: Config, seed: int) -> None:
     """Change the seed of a pretraining, and those of its widths and views, which have their own."""
+    from us3l_mm.config import find_class  # here: --help need not wait for them
+    from us3l_mm.models import BatchedViewsPreprocessor
+
     cfg.merge_from_dict(dict(randomness=dict(seed=seed)))
-    preprocessor = cfg.model.get('data_preprocessor') or {}
     if 'sampler' in cfg.model:
         cfg.model.sampler.seed = seed
-    if preprocessor.get('type') == 'us3l_mm.BatchedViewsPreprocessor':
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    kind = find_class(preprocessor.get('type'), cfg.get('default_scope'))
+    if kind is not None and issubclass(kind, BatchedViewsPreprocessor):
         preprocessor.seed = seed
 
 
@@ -287,7 +291,9 @@ def notes(rows: dict[str, dict], dataset: str) -> list[str]:
     lengths = set()
     for run in (run for row in rows.values() for run in row['runs']):
         solved = run.get('probe_epochs') is None
-        lengths.add(f'{run["epochs"]} epochs, ' + ('heads solved' if solved else f'{run["probe_epochs"]} of the heads'))
+        lengths.add(
+            f'{run["epochs"]} epochs, ' + ('heads solved' if solved else f'{run["probe_epochs"]} of linear evaluation')
+        )
     seeds = {number for row in rows.values() for number in row['measured_seeds'].values()} - {1}
     text = [f'Measured: {"; ".join([dataset, *sorted(lengths)])}; {done} of {len(rows)} cases.']
     if seeds:

@@ -404,6 +404,14 @@ def test_several_seeds_give_mean_and_standard_deviation(run, commands, tmp_path,
     assert json.loads((tmp_path / 'table/table.json').read_text())['a']['measured_seeds']['0.5'] == 4
 
 
+def test_a_seed_is_that_of_weights_widths_and_views():
+    table = tool.load_table('small')
+    for case, width in (('us3l', None), ('byol', 0.5)):
+        cfg = tool.case_configs(table, table.cases[case], options('digitphotos'), width, seed=7)['pretrain']
+        assert cfg.randomness.seed == cfg.model.data_preprocessor.seed == 7
+        assert 'sampler' not in cfg.model or cfg.model.sampler.seed == 7
+
+
 def test_a_student_is_taught_by_the_full_width_network_of_its_seed(run, commands, tmp_path):
     table = tmp_path / 'taught.py'
     table.write_text(

@@ -3,8 +3,8 @@
 pip install lightly
 python tools/benchmarks/nt_xent.py
 
-Both get student and teacher embeddings of N images, D numbers each; the teacher's have no gradient. Images are told
-apart by the same formula, so that the values are compared, too.
+Both get the same student and teacher embeddings; the teacher's have no gradient. The formula is the same, so the last
+column shows by how much the two values differ.
 """
 
 import argparse
