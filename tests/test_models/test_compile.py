@@ -1,5 +1,7 @@
 """Compiled forward passes train the same weights, with one graph for each width and loss."""
 
+from functools import partialmethod
+
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
@@ -59,13 +61,14 @@ def train(model, set_time):
     return widths
 
 
-def test_compiled_training_equals_plain_training_and_uses_its_graphs_again(set_time):
+def test_compiled_training_equals_plain_training_and_uses_its_graphs_again(set_time, monkeypatch):
     sampler = dict(width_step=0.25, num_stages=2)
     plain = make_model(sampler=sampler)
     widths = train(plain, set_time)
     torch._dynamo.reset()
     counter = CompileCounterWithBackend('aot_eager')
-    compiled = make_model(sampler=sampler, compile=dict(backend=counter, fullgraph=True))
+    monkeypatch.setattr(nn.Module, 'compile', partialmethod(nn.Module.compile, backend=counter, fullgraph=True))
+    compiled = make_model(sampler=sampler, speed='compiled')
     train(compiled, set_time)
     for (name, a), b in zip(plain.named_parameters(), compiled.parameters()):
         torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-7, msg=lambda text, name=name: f'{name}: {text}')
@@ -79,25 +82,14 @@ def test_compiled_training_equals_plain_training_and_uses_its_graphs_again(set_t
 
 
 def test_keys_are_those_of_the_plain_model():
-    plain, compiled = make_model(), make_model(sampler=dict(widths=[1.0, 0.5]), compile=dict(backend='eager'))
+    plain, compiled = make_model(), make_model(sampler=dict(widths=[1.0, 0.5]), speed='compiled')
     assert plain.state_dict().keys() == compiled.state_dict().keys()
-
-
-def test_any_width_cannot_be_compiled():
-    with pytest.raises(ValueError, match=r'compile needs few widths.*set sampler.width_step, such as 0.05'):
-        make_model(compile=dict())
-
-
-@pytest.mark.parametrize('wrong', [True, False, 'default'])
-def test_arguments_that_are_none_are_refused(wrong):
-    with pytest.raises(TypeError, match=f'compile must be a dict, got {wrong!r}'):
-        make_model(compile=wrong, sampler=dict(width_step=0.05))
 
 
 @pytest.mark.parametrize('number', [4, 16])
 def test_limit_of_graphs_allows_for_all_widths(number):
     step = 0.75 / (number - 1)
     torch._dynamo.config.cache_size_limit = 8
-    model = make_model(sampler=dict(width_step=step, dynamic=False), compile=dict(backend='eager'))
+    model = make_model(sampler=dict(width_step=step, dynamic=False), speed='compiled')
     assert model.sampler.count == number
     assert torch._dynamo.config.cache_size_limit >= number

@@ -105,7 +105,6 @@ DOMAINS: dict[str, Domain] = {
     'alpha': number(0, 1 / 7, without=(1 / 7,)),
     'by_epoch': flag,
     'coefficient': UNIT,
-    'compile': nothing,  # needs a sampler of few widths, which the base has not
     'dynamic': flag,
     'group_reg': either(nothing, empty_dict, lambda value: value == {'alpha': 0.1}),
     'linear_inputs': flag,
@@ -117,6 +116,7 @@ DOMAINS: dict[str, Domain] = {
     'sandwich': flag,
     'seed': whole(0),
     'slow_start': number(0, 1, without=(1,)),
+    'speed': one_of('eager'),  # the others need a sampler of few widths, which the base has not
     'update': one_of('per_width', 'accumulate'),
     'warmup': number(0, 0.5, without=(0.5,)),
     'width_range': lambda value: limits(WIDTH)(value) and not 0 < value[1] - value[0] < 1e-4,

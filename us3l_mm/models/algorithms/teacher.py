@@ -2,11 +2,12 @@
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from us3l_mm.slim import check_number
+from us3l_mm.slim import check_number, use_width
 
 
 def check_momentum(momentum: float, momentum_end: float | None) -> None:
@@ -64,8 +65,8 @@ class MomentumTeacher(nn.Module):
         """Embed images (N, 3, H, W) as (N, D)."""
         return self.neck(self.backbone(x))[0]
 
-    def target(self, x: Tensor) -> Tensor:
-        """Embed images (N, 3, H, W) as the target of a loss, without gradient."""
-        with torch.inference_mode():  # outside the compiled forward
-            embedding = self(x)
-        return embedding.clone()  # autograd refuses inference tensors, and CUDA graphs overwrite theirs
+    def targets(self, views: Sequence[Tensor], width: float) -> list[Tensor]:
+        """Embed views (N, 3, H, W) at a width as targets of a loss, (N, D) each, without gradient."""
+        with use_width(self, width), torch.inference_mode():  # outside the compiled forward
+            embeddings = [self(view) for view in views]
+        return [embedding.clone() for embedding in embeddings]  # autograd refuses inference tensors

@@ -3,6 +3,7 @@
 Shapes: N images of H x W pixels in each of two views, D embedding dimensions.
 """
 
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from us3l_mm.models.losses import view_losses
 from us3l_mm.models.multi_width import Iteration, MicroBatch, MultiWidthTraining
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import check_choice, check_number, check_part, use_width
+from us3l_mm.slim import check_choice, check_number, check_part
 
 from .parts import check_parts
 from .teacher import MomentumTeacher, check_momentum
@@ -65,8 +66,9 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         by_epoch (bool): Whether the stages of the sampler are counted in epochs; set it as in ``train_cfg``.
         micro_batches (int): Number of equal micro batches in the batch of each process. Each update is on their
             mean loss; batch norm and NCE see one at a time. Defaults to 1.
-        compile (dict, optional): Arguments of :func:`torch.compile` for all forward passes; needs
-            ``width_step`` or ``widths`` of the sampler. Defaults to None: not compiled.
+        speed (str): ``'eager'``; ``'graphs'``, passes of each width as CUDA graphs, on one GPU; or ``'compiled'``, by
+            :func:`torch.compile`, on a GPU as graphs too. The last two need ``width_step`` or ``widths`` of the
+            sampler. Defaults to ``'eager'``.
         pretrained, data_preprocessor, init_cfg: As for ``BaseSelfSupervisor``.
 
     Raises:
@@ -95,7 +97,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         update: str = 'per_width',
         by_epoch: bool = True,
         micro_batches: int = 1,
-        compile: dict | None = None,
+        speed: str = 'eager',
         pretrained: str | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
@@ -106,7 +108,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         for option, given in (('distill_predictor', distill_predictor), ('same_view_weight', same_view_weight or None)):
             if given is not None and distill_loss is None:
                 raise ValueError(f'{option} needs a distill_loss: without one no width uses it')
-        self.set_training(sampler, group_reg, update, by_epoch, micro_batches, compile)
+        self.set_training(sampler, group_reg, update, by_epoch, micro_batches, speed)
         self.distill_loss = _build('distill_loss', distill_loss)
         self.distill_predictor = _build('distill_predictor', distill_predictor)
         self.base_target = check_choice('base_target', base_target, ('momentum', 'online'))
@@ -116,8 +118,8 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         self.teacher: MomentumTeacher | None = None
         if 'momentum' in (base_target, sub_target):
             self.teacher = MomentumTeacher(self.backbone, self.neck, momentum, momentum_end)
-            if compile is not None:
-                self.teacher.compile(**compile)
+            if speed == 'compiled':
+                self.teacher.compile(dynamic=False)
 
     def init_weights(self) -> None:
         """Initialise the online networks, and the teacher as their copy."""
@@ -202,8 +204,7 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         if at not in batch.targets:
             if self.on_pass is not None:
                 self.on_pass('teacher', at, batch.inputs)
-            with use_width(self.teacher, at):
-                batch.targets[at] = [self.teacher.target(view) for view in batch.inputs]
+            batch.targets[at] = self.run_pass(('teacher', at), partial(self.teacher.targets, width=at), batch.inputs)
         return dict(arguments, targets=batch.targets[at])
 
     def extra_logs(self, outputs: list[Tensor]) -> dict[str, Tensor]:

@@ -38,6 +38,7 @@ class SlimmableClassifier(MultiWidthTraining, ImageClassifier):
         group_reg (dict, optional): As for :class:`US3L`.
         update (str): As for :class:`US3L`. Defaults to ``'accumulate'``.
         by_epoch (bool): As for :class:`US3L`.
+        speed (str): As for :class:`US3L`.
         **kwargs: As for :class:`mmpretrain.models.ImageClassifier`.
 
     Raises:
@@ -59,6 +60,7 @@ class SlimmableClassifier(MultiWidthTraining, ImageClassifier):
         group_reg: dict | None = None,
         update: str = 'accumulate',
         by_epoch: bool = True,
+        speed: str = 'eager',
         **kwargs,
     ) -> None:
         for name, part in (('backbone', backbone), ('neck', neck), ('head', head)):
@@ -66,7 +68,7 @@ class SlimmableClassifier(MultiWidthTraining, ImageClassifier):
         super().__init__(backbone, neck, head, **kwargs)
         self.eval_widths = check_widths('eval_widths', eval_widths)
         self.distill = check_flag('distill', distill)
-        self.set_training(sampler, group_reg, update, by_epoch)
+        self.set_training(sampler, group_reg, update, by_epoch, speed=speed)
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample], soft_target: Tensor | None = None) -> dict[str, Any]:
         """Loss at the current width.

@@ -2,6 +2,7 @@
 
 from .ddp import US3LDistributedDataParallel
 from .group_reg import GroupRegularizer
-from .training import Iteration, MicroBatch, MultiWidthTraining
+from .iteration import Iteration, MicroBatch
+from .training import MultiWidthTraining
 
 __all__ = ['GroupRegularizer', 'Iteration', 'MultiWidthTraining', 'MicroBatch', 'US3LDistributedDataParallel']

@@ -1,9 +1,8 @@
 """Train several widths in one iteration, whatever the loss."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,37 +24,12 @@ from us3l_mm.slim import (
     switch_layers,
     trace_channels,
 )
+from us3l_mm.utils.captured import Captured
 
 from .group_reg import GroupRegularizer
+from .iteration import Iteration, MicroBatch, split_batch
 
 TASK_UTILS.register_module(module=WidthSampler)  # here, because slim knows no registry
-
-
-@dataclass
-class MicroBatch:
-    """A micro batch, and what its widths pass on to each other.
-
-    Attributes:
-        inputs (Any): Preprocessed images, (N, 3, H, W), or a list of views.
-        data_samples (Any): As for the model.
-        widest (Any): ``outputs`` of the loss at the widest width; None until that is trained.
-        targets (dict[float, list[Tensor]]): Targets of the teacher, by the width it ran at.
-    """
-
-    inputs: Any
-    data_samples: Any = None
-    widest: Any = None
-    targets: dict[float, list[Tensor]] = field(default_factory=dict)
-
-
-@dataclass
-class Iteration:
-    """An iteration: its number, fraction of training done, widths from the widest, and micro batches."""
-
-    number: int
-    progress: float
-    widths: list[float]
-    micro_batches: list[MicroBatch]
 
 
 class MultiWidthTraining(BaseModel):
@@ -70,11 +44,14 @@ class MultiWidthTraining(BaseModel):
         log_interval (int): Iterations between two logged penalties, each of which costs a pass over all weights.
         on_pass (Callable, optional): Called before each forward pass with ``'student'`` or ``'teacher'``, its width and
             the inputs of the micro batch. Defaults to None.
+        graphs (Captured, optional): What passes run through, set at the first iteration as ``speed`` says. Defaults to
+            None.
     """
 
     slimmable_parts: tuple[str, ...] = ('backbone',)
     log_interval = 50
     on_pass: Callable[[str, float, Any], None] | None = None
+    graphs: Captured | None = None
 
     def set_training(
         self,
@@ -83,7 +60,7 @@ class MultiWidthTraining(BaseModel):
         update: str,
         by_epoch: bool,
         micro_batches: int = 1,
-        compile: dict | None = None,
+        speed: str = 'eager',
     ) -> None:
         """Set the widths, the regularisation and the update rule; arguments as for :class:`US3L`.
 
@@ -92,10 +69,10 @@ class MultiWidthTraining(BaseModel):
 
         Raises:
             TypeError: If an option is of the wrong type.
-            ValueError: If an option is out of its range, the backbone cannot run at the lowest width, or ``compile`` is
-                given and the number of widths unlimited.
+            ValueError: If an option is out of its range, the backbone cannot run at the lowest width, or the number of
+                widths is unlimited and ``speed`` not ``'eager'``.
         """
-        for name, options in (('sampler', sampler), ('group_reg', group_reg), ('compile', compile)):
+        for name, options in (('sampler', sampler), ('group_reg', group_reg)):
             if options is not None:
                 check_dict(name, options)
         self.sampler = TASK_UTILS.build({'type': 'us3l_mm.WidthSampler', **(sampler or {})})
@@ -105,15 +82,15 @@ class MultiWidthTraining(BaseModel):
         self.micro_batches = check_count('micro_batches', micro_batches)
         if self.sampler.width_range[0] < 1:
             trace_channels(self.slimmable_part(), self.sampler.width_range[0])  # raises here rather than in training
-        if compile is not None:
-            self._compile(compile)
-
-    def _compile(self, options: dict) -> None:
-        if self.sampler.count is None:
-            raise ValueError('compile needs few widths: set sampler.width_step, such as 0.05, or sampler.widths')
-        # Each width and loss has a graph of its own; beyond the limit torch runs uncompiled.
-        dynamo.config.cache_size_limit = max(dynamo.config.cache_size_limit, 4 * self.sampler.count)
-        self.compile(**options)
+        self.speed = check_choice('speed', speed, ('eager', 'graphs', 'compiled'))
+        if speed != 'eager' and self.sampler.count is None:
+            raise ValueError(
+                f'speed={speed!r} needs few widths, each of which has graphs of its own: set sampler.width_step, such '
+                'as 0.05, or sampler.widths'
+            )
+        if speed == 'compiled':  # beyond the limit torch runs uncompiled
+            dynamo.config.cache_size_limit = max(dynamo.config.cache_size_limit, 4 * self.sampler.count)
+            self.compile(dynamic=False)
 
     def slimmable_part(self) -> nn.Module:
         """Network from images to features that the width switches."""
@@ -168,7 +145,8 @@ class MultiWidthTraining(BaseModel):
 
         Raises:
             RuntimeError: If it is called outside a Runner, which counts the iterations.
-            ValueError: If the batch does not fit, or the optimizer wrapper accumulates gradients.
+            ValueError: If the batch does not fit, the optimizer wrapper accumulates gradients, or ``speed='graphs'``
+                cannot be had.
         """
         if getattr(optim_wrapper, '_accumulative_counts', 1) != 1:
             raise ValueError(
@@ -177,6 +155,7 @@ class MultiWidthTraining(BaseModel):
             )
         with optim_wrapper.optim_context(model):
             batch = self.data_preprocessor(data, True)
+        self._prepare_graphs(model)
         iteration = self._iteration(batch)
         self.start_iteration(iteration)
         layers = [layer for layer in self.slimmable_part().modules() if isinstance(layer, SlimmableLayer)]
@@ -203,7 +182,7 @@ class MultiWidthTraining(BaseModel):
                 f'{unknown[0]!r}; train it by a Runner'
             )
         widths = self.sampler(time['iter'], time[clock[0]], time[clock[1]])
-        return Iteration(time['iter'], time['iter'] / time['max_iters'], widths, _split(batch, self.micro_batches))
+        return Iteration(time['iter'], time['iter'] / time['max_iters'], widths, split_batch(batch, self.micro_batches))
 
     def _train_width(
         self,
@@ -219,18 +198,40 @@ class MultiWidthTraining(BaseModel):
         for batch in batches:
             last = reduces and batch is batches[-1]
             waits = model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
-            with waits, switch_layers(layers, [width] * len(layers), share=True):
+            with waits:
                 with optim_wrapper.optim_context(model):
                     arguments = self.loss_arguments(batch, width)
-                    if self.on_pass is not None:
-                        self.on_pass('student', width, batch.inputs)
-                    found = model(batch.inputs, batch.data_samples, mode='loss', in_step=True, **arguments)
-                    loss = found['loss'] / len(batches)
-                optim_wrapper.backward(loss)  # in the block: activation checkpointing repeats the forward
-            losses.append(loss.detach())
+                if self.on_pass is not None:
+                    self.on_pass('student', width, batch.inputs)
+
+                def run(inputs: Any, data_samples: Any, arguments: dict) -> tuple[Tensor, Any]:
+                    with switch_layers(layers, [width] * len(layers), share=True):
+                        with optim_wrapper.optim_context(model):
+                            found = model(inputs, data_samples, mode='loss', in_step=True, **arguments)
+                            loss = found['loss'] / len(batches)
+                        optim_wrapper.backward(loss)  # in the block: activation checkpointing repeats the forward
+                    return loss.detach(), found['outputs']
+
+                loss, outputs = self.run_pass(('student', width), run, batch.inputs, batch.data_samples, arguments)
+            losses.append(loss)
             if batch.widest is None:
-                batch.widest = found['outputs']
+                batch.widest = outputs
         return sum(losses[1:], start=losses[0])
+
+    def run_pass(self, key: Hashable, function: Callable, *inputs: Any) -> Any:
+        """Run ``function(*inputs)``, as a CUDA graph if the model has them; see :class:`Captured`."""
+        return function(*inputs) if self.graphs is None else self.graphs(key, function, *inputs)
+
+    def _prepare_graphs(self, model: nn.Module) -> None:
+        """Make the CUDA graphs of this model, if it is to have them, and refuse what they would not repeat."""
+        on_gpu = next(self.parameters()).is_cuda
+        if self.speed == 'eager' or self.speed == 'compiled' and not on_gpu:
+            return
+        what = next(_obstacles(self, model), None)
+        if what is not None:
+            raise ValueError(f"speed={self.speed!r} trains by CUDA graphs, which {what}, or set speed='eager'")
+        if self.graphs is None:
+            self.graphs = Captured(self)
 
     def _update(self, width: float, iteration: Iteration, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Take an optimizer step with group regularisation; return the penalty to log."""
@@ -247,26 +248,20 @@ class MultiWidthTraining(BaseModel):
         return logs
 
 
-def _split(batch: Mapping[str, Any], count: int) -> list[MicroBatch]:
-    """Split a preprocessed batch, one tensor or several views, into equal micro batches."""
-    inputs, samples = batch['inputs'], batch.get('data_samples')
-    if count == 1:
-        return [MicroBatch(inputs, samples)]
-    views = inputs if isinstance(inputs, (list, tuple)) else [inputs]
-    size, rest = divmod(len(views[0]), count)
-    if rest:
-        raise ValueError(
-            f'micro_batches={count} must divide the images of each process, got {len(views[0])}; change batch_size, '
-            'and set drop_last=True if this was the last batch of an epoch'
-        )
-    chunks = zip(*(view.chunk(count) for view in views))
-    return [
-        MicroBatch(
-            inputs=chunk[0] if views[0] is inputs else list(chunk),
-            data_samples=None if samples is None else samples[index * size : (index + 1) * size],
-        )
-        for index, chunk in enumerate(chunks)
-    ]
+def _obstacles(model: MultiWidthTraining, wrapped: nn.Module) -> Iterator[str]:
+    """Say what a model has that CUDA graphs would not repeat, with the fix."""
+    if not next(model.parameters()).is_cuda:
+        yield 'need a GPU: train on one'
+    if wrapped is not model:
+        yield f'run in one process without {type(wrapped).__name__}: train on one GPU'
+    for name, part in model.named_modules():
+        if getattr(part, 'with_cp', False):
+            yield f'cannot repeat the forward passes of activation checkpointing: set with_cp=False in {name}'
+        if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks:
+            yield f'would not call the hooks of {name or "the model"}: remove them'
+    for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+            yield f'would not call the gradient hooks of {name}: remove them'
 
 
 def _by_role(widths: list[float], losses: list[Tensor]) -> dict[str, Any]:

@@ -1,0 +1,200 @@
+"""Iterations by CUDA graphs equal eager ones: on a CPU by a stand-in, on a GPU by themselves."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from builders import ABLATIONS, make_optimizer, make_us3l, make_views
+from recorded_graph import record
+from us3l_mm.models import SlimmableClassifier
+from us3l_mm.slim import SlimmableConv2d, SwitchableBatchNorm2d
+from us3l_mm.utils.captured import Captured
+
+pytestmark = pytest.mark.usefixtures('mmpretrain_scope')
+ITERATIONS = 8
+NORM = dict(type='BN1d')  # its running statistics change in place in the forward pass
+WAYS = {
+    'all momentum targets': (17, {}),
+    'online targets': (14, {}),
+    'online base, own targets': (9, {}),
+    'no distillation, a teacher at each width': (3, dict(momentum_end=1.0)),
+    'both views': (13, dict(same_view_weight=0.3, width_power=1.0)),
+    'micro batches': (16, dict(micro_batches=2)),
+    'one update an iteration': (17, dict(update='accumulate')),
+    'one update, micro batches': (14, dict(update='accumulate', micro_batches=2)),
+}
+
+
+def train(model, set_time, device='cpu', optimizer=None):
+    """Train on views whose number changes once, as in the last batch of an epoch; return the logs."""
+    optimizer = make_optimizer(model) if optimizer is None else optimizer
+    views = [*make_views(ITERATIONS - 2), *make_views(2, n=6)]
+    logs = []
+    for iteration, pair in enumerate(views):
+        set_time(iteration, ITERATIONS, iteration, ITERATIONS)
+        inputs = [view.to(device, next(model.parameters()).dtype) for view in pair]
+        logs.append(model.train_step(dict(inputs=inputs), optimizer))
+    return logs
+
+
+def assert_equal(model, other, logs, others):
+    """Weights, buffers and logs equal bit for bit."""
+    for (name, a), b in zip(model.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    for mine, theirs in zip(logs, others, strict=True):
+        assert mine.keys() == theirs.keys()
+        for name, value in mine.items():
+            assert float(value) == float(theirs[name]), name
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_recorded_training_equals_eager_training(way, set_time):
+    """Of a few widths, in two stages; the recorder spoils all memory of a graph after each run."""
+    case, options = WAYS[way]
+    sampler = dict(width_step=0.25, num_stages=2)
+    eager = make_us3l(ABLATIONS[case], norm_cfg=NORM, sampler=sampler, **options)
+    graphs = copy.deepcopy(eager)
+    captures = []
+
+    def capture(function):
+        captures.append(function)
+        return record(function)
+
+    graphs.graphs = Captured(graphs, capture)
+    expected = train(eager, set_time)
+    assert_equal(graphs, eager, train(graphs, set_time), expected)
+    before = len(captures)
+    assert before > 1
+    assert_equal(graphs, eager, train(graphs, set_time), train(eager, set_time))
+    passes = sum(len(eager.sampler(i, i, ITERATIONS)) for i in range(ITERATIONS))
+    assert len(captures) < 2 * passes  # of the second training most are replays
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = SlimmableConv2d(3, 16, 3, rounding='int')
+        self.norm = SwitchableBatchNorm2d(16, widths=(0.5,))
+
+    def forward(self, x):
+        return (self.norm(self.conv(x)).relu(),)
+
+
+@pytest.mark.parametrize('distill', [False, True])
+def test_recorded_supervised_training_equals_eager_training(distill, set_time):
+    """Labels come in data samples; switchable batch norm counts batches in place."""
+    torch.manual_seed(0)
+    model = SlimmableClassifier(
+        backbone=Net(),
+        head=dict(type='us3l_mm.SlimmableLinearClsHead', num_classes=5, in_channels=16),
+        data_preprocessor=dict(mean=[127.0] * 3, std=[60.0] * 3),
+        eval_widths=(1.0, 0.5),
+        sampler=dict(widths=(1.0, 0.5), dynamic=False),
+        distill=distill,
+    ).train()
+    other = copy.deepcopy(model)
+    other.graphs = Captured(other, record)
+    logs = []
+    for trained in (model, other):
+        optimizer = OptimWrapper(torch.optim.SGD(trained.parameters(), lr=0.1, momentum=0.9))
+        generator = torch.Generator().manual_seed(0)
+        logs.append([])
+        for iteration in range(4):
+            set_time(iteration, 4, iteration, 4)
+            images = torch.randint(256, (6, 3, 9, 9), generator=generator, dtype=torch.uint8)
+            labels = torch.randint(5, (6,), generator=generator).tolist()
+            samples = [DataSample(metainfo=dict(path=f'{iteration}.png')).set_gt_label(label) for label in labels]
+            logs[-1].append(trained.train_step(dict(inputs=images, data_samples=samples), optimizer))
+    assert_equal(model, other, *logs)
+
+
+def test_values_kept_from_an_iteration_stay_as_they_were(set_time):
+    """Hooks read losses some iterations later."""
+    model = make_us3l(ABLATIONS[14], sampler=dict(widths=(1.0, 0.5), dynamic=False))
+    model.graphs = Captured(model, record)
+    optimizer, kept = make_optimizer(model), []
+    for iteration, views in enumerate(make_views(4)):
+        set_time(iteration, 4, iteration, 4)
+        logs = model.train_step(dict(inputs=views), optimizer)
+        kept.append((logs, {name: float(value) for name, value in logs.items()}))
+    for logs, values in kept:
+        assert {name: float(value) for name, value in logs.items()} == values
+    assert len({values['loss'] for _, values in kept}) == 4
+
+
+def test_copies_and_files_of_a_model_have_no_graphs(set_time):
+    model = make_us3l(ABLATIONS[9], sampler=dict(widths=(1.0, 0.5), dynamic=False))
+    model.graphs = Captured(model, record)
+    train(model, set_time)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert other.graphs is None
+        assert torch.equal(other.backbone.conv1.weight, model.backbone.conv1.weight)
+
+
+class Replaces(nn.Module):
+    """Counts in a buffer that it replaces."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('count', torch.zeros(()))
+
+    def forward(self, x):
+        self.count = self.count + 1
+        return x * self.count
+
+
+def test_a_module_that_replaces_buffers_is_refused():
+    module = Replaces()
+    captured = Captured(module, record)
+    captured('key', module, torch.ones(2))
+    with pytest.raises(RuntimeError, match=r'Replaces.*puts new tensors in the place of buffers.*speed=.eager'):
+        captured('key', module, torch.ones(2))
+
+
+def test_what_cannot_be_captured_says_so():
+    def fail(function):
+        raise RuntimeError('operation not permitted when stream is capturing')
+
+    captured = Captured(capture=fail)
+    assert captured('key', lambda x: x + 1, torch.ones(2)).tolist() == [2, 2]
+    with pytest.raises(RuntimeError, match=r'cannot capture a CUDA graph \(operation not permitted.*speed=.eager'):
+        captured('key', lambda x: x + 1, torch.ones(2))
+
+
+@pytest.mark.parametrize('speed', ['graphs', 'compiled'])
+def test_any_width_is_refused(speed):
+    with pytest.raises(ValueError, match=f"speed='{speed}' needs few widths.*set sampler.width_step, such as 0.05"):
+        make_us3l(ABLATIONS[17], speed=speed)
+
+
+@pytest.mark.parametrize('wrong', [None, True, 'fast', dict()])
+def test_other_speeds_are_refused(wrong):
+    with pytest.raises((ValueError, TypeError), match='speed must be'):
+        make_us3l(ABLATIONS[17], speed=wrong)
+
+
+def test_a_cpu_is_refused(set_time):
+    model = make_us3l(ABLATIONS[17], speed='graphs', sampler=dict(widths=(1.0, 0.5)))
+    set_time(0, 4, 0, 4)
+    with pytest.raises(ValueError, match=r"speed='graphs' trains by CUDA graphs, which need a GPU.*speed='eager'"):
+        model.train_step(dict(inputs=make_views(1)[0]), make_optimizer(model))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('way', WAYS)
+def test_graphs_equal_eager_training_on_a_gpu(way, set_time, monkeypatch):
+    """Bit for bit, by deterministic kernels."""
+    monkeypatch.setenv('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+    monkeypatch.setattr(torch.backends.cudnn, 'deterministic', True)
+    case, options = WAYS[way]
+    sampler = dict(width_step=0.25, num_stages=2)
+    eager = make_us3l(ABLATIONS[case], norm_cfg=NORM, sampler=sampler, **options).float().cuda()
+    graphs = make_us3l(ABLATIONS[case], norm_cfg=NORM, sampler=sampler, speed='graphs', **options).float().cuda()
+    for _ in range(2):
+        expected = train(eager, set_time, 'cuda')
+        assert_equal(graphs, eager, train(graphs, set_time, 'cuda'), expected)
