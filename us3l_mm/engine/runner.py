@@ -62,6 +62,8 @@ class ResumableRunner(Runner):
         """Set up the environment, and claim the work dir before anything is written to it."""
         super().setup_env(env_cfg)
         end_forks_by_sigterm()
+        # What torch.compile makes; beside the work dirs, so that a resumed or another run starts at once.
+        os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(Path(self.work_dir).parent / 'compiled'))
         self._timeout = env_cfg.get('dist_cfg', {}).get('timeout')
         if self.rank == 0:
             self._lock = lock(Path(self.work_dir))

@@ -43,6 +43,8 @@ class Captured:
     def __init__(self, module: nn.Module | None = None, capture: Capture | None = None) -> None:
         self._module = nn.Module() if module is None else module
         self._parameters = [p for p in self._module.parameters() if p.requires_grad]
+        self._tensors = [*self._module.parameters(), *self._module.buffers()]
+        self._places: list[int] = []
         self._gradients: list[Tensor] = []
         self._capture = cuda_graphs() if capture is None else capture
         self._outputs: dict[Hashable, Any] = {}  # of the first run of each key
@@ -64,6 +66,7 @@ class Captured:
         Raises:
             RuntimeError: If the function cannot be captured.
         """
+        self._forget_if_moved()
         leaves: list[Tensor] = []
         has_gradient = tuple(p.grad is not None for p in self._parameters)
         key = (key, _flatten(inputs, leaves), has_gradient, self._module.training, torch.is_grad_enabled(), _autocast())
@@ -85,6 +88,14 @@ class Captured:
     def __reduce__(self) -> tuple:
         """Copy and pickle as None: graphs belong to these very tensors."""
         return type(None), ()
+
+    def _forget_if_moved(self) -> None:
+        """Start anew if weights have another place in memory, where replays would not find them."""
+        places = [tensor.data_ptr() for tensor in self._tensors]
+        if places != self._places:
+            for known in (self._outputs, self._replays, self._gradients):
+                known.clear()
+            self._places = places
 
     def _adopt_gradients(self) -> None:
         """Move gradients of ordinary runs to where replays add to them."""

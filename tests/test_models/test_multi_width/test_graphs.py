@@ -136,6 +136,17 @@ def test_copies_and_files_of_a_model_have_no_graphs(set_time):
         assert torch.equal(other.backbone.conv1.weight, model.backbone.conv1.weight)
 
 
+def test_weights_that_move_are_followed(set_time):
+    models = [make_us3l(ABLATIONS[14], sampler=dict(widths=(1.0, 0.5), dynamic=False)) for _ in range(2)]
+    models[1].graphs = Captured(models[1], record)
+    expected, logs = (train(model, set_time) for model in models)
+    for model in models:
+        for parameter in model.parameters():
+            parameter.data = 0.9 * parameter.data
+    assert_equal(*models, expected, logs)
+    assert_equal(*models, *(train(model, set_time) for model in models))
+
+
 class Replaces(nn.Module):
     """Counts in a buffer that it replaces."""
 
