@@ -67,7 +67,7 @@ def sometimes(prob: float, step: Step) -> Step:
 
 def on_some(images: Tensor, on: Tensor, numbers: Tensor, change: Change) -> Tensor:
     """Change the images for which ``on`` (N,) is not zero, by their numbers (N, P)."""
-    return (masked if images.is_cuda else indexed)(images, on, numbers, change)
+    return (indexed if images.is_cpu else masked)(images, on, numbers, change)
 
 
 def masked(images: Tensor, on: Tensor, numbers: Tensor, change: Change) -> Tensor:
