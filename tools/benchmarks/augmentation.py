@@ -153,6 +153,7 @@ def measure(args: argparse.Namespace, name: str, way: Way, ours: Way, crop: dict
     return dict(
         way=name,
         images_per_s=speeds[name],
+        batched=speeds['batched'],
         ratio=speeds['batched'] / speeds[name],
         own_draws=way.own_draws,
         crop_error=crop_error(way.crop, noise, crop) if way.crop else 0.0,
