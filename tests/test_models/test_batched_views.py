@@ -338,7 +338,8 @@ def test_captured_views_equal_those_that_are_not(photos):
 def test_gpu_makes_the_same_views_without_waiting(photos, set_time, channels_last):
     """Captured ones equal eager ones, and those of a CPU to rounding."""
     levels = dict(mean=[0.0] * 3, std=[255.0] * 3, to_rgb=True, channels_last=channels_last)
-    on_cpu = BatchedViewsPreprocessor([BLURRED, VIEW], [1, 1], **levels)
+    between = dict(type='Solarize', thr=128.5, prob=0.3)  # no pixel at the threshold
+    on_cpu = BatchedViewsPreprocessor([[*BLURRED[:-1], between], VIEW], [1, 1], **levels)
     on_gpu = copy.deepcopy(on_cpu).cuda()
     for iteration in range(4):  # run, captured, replayed, replayed
         set_time(iteration, 9, 0, 1)

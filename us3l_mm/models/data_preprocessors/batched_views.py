@@ -18,6 +18,8 @@ from us3l_mm.utils.cuda_graph import Captured
 from .random_ops import augmentation
 from .transform_options import check_transforms
 
+CAPTURED_VALUES = 2**24  # of all views; a graph holds memory for a whole run, and saves little if kernels are long
+
 
 @MODELS.register_module()
 class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
@@ -25,8 +27,8 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
 
     It takes the options of ``MultiView`` and replaces it in the pipeline, or the part of it after the crop: the data
     set gives one uint8 image each, or one for each view. Draws depend only on ``seed``, rank and iteration, so that a
-    resumed run repeats them. On a GPU, all that follows the draws is one CUDA graph for each shape of batch. When not
-    training, images are resized to the size of the views.
+    resumed run repeats them. On a GPU, all that follows the draws is one CUDA graph for each shape of small batches.
+    When not training, images are resized to the size of the views.
 
     Args:
         transforms (Sequence[Sequence[dict]]): Lists of transforms, written as for a pipeline of mmpretrain. Known are
@@ -93,7 +95,8 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
         if not training:
             whole = [self._resized(view) for view in images]
             return super().forward(dict(inputs=whole if len(whole) > 1 else whole[0], data_samples=samples))
-        make = self._captured if images[0].is_cuda else self.make_views
+        values = sum(self.num_views) * images[0].numel()
+        make = self._captured if images[0].is_cuda and values <= CAPTURED_VALUES else self.make_views
         with torch.autocast(images[0].device.type, enabled=False):  # half precision would move the crops
             views = make(*images, *self.draw(images, self._generator()))
         return dict(inputs=list(views), data_samples=samples)
