@@ -13,6 +13,7 @@ from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import OptimWrapper
 
 from us3l_mm.models import US3L, SlimmableResNet_CIFAR
+from us3l_mm.models.data_preprocessors.random_ops import augmentation
 
 ROOT = Path(__file__).parents[1]
 LR, MOMENTUM, DECAY = 0.05, 0.9, 2.5e-3  # a strong regulariser, so that its errors show
@@ -222,3 +223,20 @@ def us3l_lines(epochs, std=0.9, loss=2.0):
         )
         for epoch in range(1, epochs + 1)
     ]
+
+
+def augment(images, generator, transforms):
+    """Draw for all images and apply a list of transforms of ``BatchedViewsPreprocessor``."""
+    step = augmentation(transforms)
+    return step.apply(images, step.draw(len(images), images.shape[2:], generator).float())
+
+
+def stand_in_graph(run):
+    """What a CUDA graph does, on any device: capturing computes nothing, and a replay reads the captured inputs."""
+    results = [torch.full_like(result, torch.nan) for result in run()]
+
+    def replay():
+        for result, value in zip(results, run()):
+            result.copy_(value)
+
+    return results, replay

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from builders import ROOT, SMALL_US3L
+from us3l_mm.datasets import in_memory
 
 pytestmark = pytest.mark.usefixtures('parse_once')
 
@@ -64,6 +65,45 @@ def test_one_image_and_part_of_an_epoch():
     assert torch.equal(dataset[5]['inputs'], dataset.__getitems__([4, 5])['inputs'][1])
     (batch,) = Runner.build_dataloader(loader(num_batch_per_epoch=1), seed=0)
     assert batch['inputs'].shape == (16, 3, 8, 8)
+
+
+@pytest.mark.usefixtures('mmpretrain_scope')
+def test_images_lie_where_mmengine_trains(monkeypatch):
+    """Tensors without memory stand for those of a GPU."""
+    monkeypatch.setattr(in_memory, 'get_device', lambda: 'meta')
+    cfg = loader()
+    batch = next(iter(Runner.build_dataloader(cfg, seed=0)))
+    assert batch['inputs'].is_cpu
+    cfg['dataset']['device'] = 'auto'
+    batch = next(iter(Runner.build_dataloader(cfg, seed=0)))
+    assert batch['inputs'].is_meta and batch['inputs'].shape == (16, 3, 8, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('mmpretrain_scope')
+def test_workers_are_refused_where_they_cannot_read(monkeypatch):
+    monkeypatch.setattr(in_memory, 'get_device', lambda: 'meta')
+    cfg = {**loader(), 'num_workers': 1}
+    cfg['dataset']['device'] = 'auto'
+    with pytest.raises(ValueError, match='workers cannot read .*on meta: set num_workers=0'):
+        next(iter(Runner.build_dataloader(cfg, seed=0)))
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures('mmpretrain_scope')
+def test_gpu_gives_the_same_batches_without_waiting():
+    expected = list(Runner.build_dataloader(loader(), seed=3))
+    cfg = loader()
+    cfg['dataset']['device'] = 'auto'
+    batches = Runner.build_dataloader(cfg, seed=3)
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        found = list(batches)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    assert len(found) == len(expected)
+    for batch, other in zip(found, expected):
+        assert batch['inputs'].is_cuda and torch.equal(batch['inputs'].cpu(), other['inputs'])
 
 
 def save(folder, *sizes):

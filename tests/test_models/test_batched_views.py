@@ -1,5 +1,6 @@
 """Batched views are distributed as those of mmpretrain's pipeline, and depend on seed, rank and iteration only."""
 
+import copy
 import math
 from collections import Counter
 from itertools import permutations
@@ -16,9 +17,10 @@ from mmpretrain.models import SelfSupDataPreprocessor
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_images
 
-from builders import ROOT
+from builders import ROOT, augment, stand_in_graph
 from us3l_mm.models.data_preprocessors import BatchedViewsPreprocessor, batched_views, image_ops
-from us3l_mm.models.data_preprocessors.random_ops import augment, draw_boxes, draw_jitter
+from us3l_mm.models.data_preprocessors.random_ops import draw_boxes, draw_jitter
+from us3l_mm.utils.cuda_graph import Captured
 
 pytestmark = pytest.mark.usefixtures('mmpretrain_scope')
 BASE = ROOT / 'configs/_base_/datasets'
@@ -319,17 +321,53 @@ def test_batches_that_do_not_fit_are_refused(photos):
         preprocessor(dict(inputs=list(images), data_samples=None), True)
 
 
-@pytest.mark.gpu
-def test_gpu_draws_the_same_without_waiting(photos, set_time):
-    set_time(0, 1, 0, 1)
+def test_captured_views_equal_those_that_are_not(photos):
+    """The draws of each call reach the graph, and results outlast the next call."""
     preprocessor = BatchedViewsPreprocessor([BLURRED, VIEW], [1, 1], **PIXELS)
-    expected = preprocessor(as_batch(photos), True)['inputs']
-    preprocessor, batch = preprocessor.cuda(), as_batch(photos)
-    batch['inputs'] = batch['inputs'].cuda()
-    torch.cuda.set_sync_debug_mode('error')
-    try:
-        found = preprocessor(batch, True)['inputs']
-    finally:
-        torch.cuda.set_sync_debug_mode('default')
-    for view, other in zip(found, expected):
-        torch.testing.assert_close(view.cpu(), other, atol=1e-3, rtol=1e-3)
+    captured = Captured(preprocessor.make_views, stand_in_graph)
+    images = [as_batch(photos)['inputs'].roll(shift, 0) for shift in range(4)]
+    drawn = [preprocessor.draw([image], torch.Generator().manual_seed(seed)) for seed, image in enumerate(images)]
+    found = [captured(image, *numbers) for image, numbers in zip(images, drawn)]
+    for views, image, numbers in zip(found, images, drawn):
+        for view, other in zip(views, preprocessor.make_views(image, *numbers)):
+            assert torch.equal(view, other)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_gpu_makes_the_same_views_without_waiting(photos, set_time, channels_last):
+    """Captured ones equal eager ones, and those of a CPU to rounding."""
+    levels = dict(mean=[0.0] * 3, std=[255.0] * 3, to_rgb=True, channels_last=channels_last)
+    between = dict(type='Solarize', thr=128.5, prob=0.3)  # no pixel at the threshold
+    on_cpu = BatchedViewsPreprocessor([[*BLURRED[:-1], between], VIEW], [1, 1], **levels)
+    on_gpu = copy.deepcopy(on_cpu).cuda()
+    for iteration in range(4):  # run, captured, replayed, replayed
+        set_time(iteration, 9, 0, 1)
+        batch = as_batch(np.roll(photos, iteration, 0))
+        expected = on_cpu(batch, True)['inputs']
+        batch['inputs'] = batch['inputs'].cuda()
+        eager = [view.cpu() for view in copy.deepcopy(on_gpu)(batch, True)['inputs']]
+        torch.cuda.set_sync_debug_mode('default' if iteration == 1 else 'error')
+        try:
+            found = on_gpu(batch, True)['inputs']
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+        for view, same, other in zip(found, eager, expected):
+            assert view.stride() == other.stride() and torch.equal(view.cpu(), same)
+            torch.testing.assert_close(same, other, atol=1e-5, rtol=0)
+
+
+@pytest.mark.gpu
+def test_gpu_copies_and_moved_ones_capture_for_themselves(photos, set_time):
+    """As of an EMA; a graph of the original would go on with its mean."""
+    set_time(0, 1, 0, 1)
+    batch = dict(inputs=as_batch(photos)['inputs'].cuda(), data_samples=None)
+    preprocessor = BatchedViewsPreprocessor([VIEW], **PIXELS).cuda()
+    expected = [preprocessor(batch, True)['inputs'][0] for _ in range(3)][-1]
+    copied = copy.deepcopy(preprocessor)
+    copied.mean.add_(6)
+    preprocessor.cpu().mean.add_(6)
+    for other in (copied, preprocessor.cuda()):
+        for _ in range(3):
+            found = other(batch, True)['inputs'][0] + 6 / other.std
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

@@ -240,7 +240,7 @@ def targets() -> dict[str, Target]:
     needed = dict(RandomFlip=dict(prob=0.5), GaussianBlur=dict(magnitude_range=(0.1, 2.0)), Solarize=dict(thr=128))
     needed |= dict(RandomResizedCrop=dict(scale=16), RandomApply=dict(transforms=[dict(type='Solarize', thr=9)]))
     for name in TRANSFORMS:
-        known = tuple(inspect.signature(TRANSFORMS[name]).parameters)[2:]
+        known = tuple(inspect.signature(TRANSFORMS[name]).parameters)
         others[name] = Target(partial(view, name), needed.get(name, {}), augment, known)
     return {**bases, **others}
 

@@ -1,4 +1,4 @@
-"""CIFAR-100 held in memory; the views of ``cifar100_us3l.py`` are made on the training device."""
+"""CIFAR-100 held in memory, of the GPU if there is one; the views of ``cifar100_us3l.py`` are made on the training device."""
 
 _base_ = './cifar100_us3l.py'
 
@@ -12,11 +12,12 @@ batched_views = dict(
 train_dataloader = dict(
     batch_size=512,
     num_workers=0,  # a batch is one indexing operation
-    pin_memory=True,
+    pin_memory=False,  # on a GPU they are there
     collate_fn=dict(type='us3l_mm.take_batch'),
     dataset=dict(
         _delete_=True,
         type='us3l_mm.InMemory',
+        device='auto',
         dataset=dict(type='CIFAR100', download=False, data_root='data/cifar100', split='train', pipeline=[]),
     ),
 )

@@ -13,9 +13,12 @@ from torch import Tensor
 
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import check_count, check_flag, check_list, check_number
+from us3l_mm.utils.cuda_graph import Captured
 
-from .random_ops import augment
+from .random_ops import augmentation
 from .transform_options import check_transforms
+
+CAPTURED_VALUES = 2**24  # of all views; a graph holds memory for a whole run, and saves little if kernels are long
 
 
 @MODELS.register_module()
@@ -24,7 +27,8 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
 
     It takes the options of ``MultiView`` and replaces it in the pipeline, or the part of it after the crop: the data
     set gives one uint8 image each, or one for each view. Draws depend only on ``seed``, rank and iteration, so that a
-    resumed run repeats them. When not training, images are resized to the size of the views.
+    resumed run repeats them. On a GPU, all that follows the draws is one CUDA graph for each shape of small batches.
+    When not training, images are resized to the size of the views.
 
     Args:
         transforms (Sequence[Sequence[dict]]): Lists of transforms, written as for a pipeline of mmpretrain. Known are
@@ -52,9 +56,10 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
             for value in check_list(name, kwargs[name]) if kwargs.get(name) is not None else ():
                 check_number(f'each of {name}', value, interval)
         super().__init__(**kwargs)
-        self.transforms = check_list('transforms', transforms, (list, tuple))
-        for each in transforms:
+        for each in check_list('transforms', transforms, (list, tuple)):
             check_transforms(each)
+        self.augmentations = [augmentation(each) for each in transforms]
+        self._captured = Captured(self.make_views)
         numbers = num_views if isinstance(num_views, (list, tuple)) else [num_views]
         self.num_views = [check_count('num_views', number, most=100) for number in numbers]
         if len(self.num_views) != len(transforms):
@@ -64,28 +69,11 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
             torch.channels_last if check_flag('channels_last', channels_last) else torch.contiguous_format
         )
         # A batch of no images, of an unlikely size, shows the size of the views, and a blur too large for them.
-        nothing = torch.zeros(0, 3, 251, 257)
-        sizes = {tuple(view.shape[2:]) for view in self.views([nothing] * sum(self.num_views), torch.Generator())}
+        nothing = torch.zeros(0, 3, 251, 257, dtype=torch.uint8)
+        sizes = {tuple(view.shape[2:]) for view in self.make_views(nothing, *self.draw([nothing], torch.Generator()))}
         if len(sizes) > 1:
             raise ValueError(f'views must have one size, got {sizes}; give each list a crop of the same scale')
         self.size = None if sizes == {nothing.shape[2:]} else sizes.pop()
-
-    def views(self, images: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-        """Make the augmented views.
-
-        Args:
-            images (Sequence[Tensor]): Source of each view, RGB in [0, 1], (N, 3, H, W).
-            generator (torch.Generator): Generator of the CPU.
-
-        Returns:
-            list[Tensor]: One (N, 3, H', W') for each view.
-        """
-        rest = iter(images)
-        views: list[Tensor] = []
-        for number, transforms in zip(self.num_views, self.transforms):
-            together = torch.cat(list(islice(rest, number)))
-            views += augment(together, generator, transforms).chunk(number)
-        return views
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -107,14 +95,57 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
         if not training:
             whole = [self._resized(view) for view in images]
             return super().forward(dict(inputs=whole if len(whole) > 1 else whole[0], data_samples=samples))
-        if self._channel_conversion:
-            images = [view.flip(1) for view in images]
-        images = [view.float() / 255 for view in images] * (sum(self.num_views) // len(images))
+        values = sum(self.num_views) * images[0].numel()
+        make = self._captured if images[0].is_cuda and values <= CAPTURED_VALUES else self.make_views
         with torch.autocast(images[0].device.type, enabled=False):  # half precision would move the crops
-            views = self.views(images, self._generator())
+            views = make(*images, *self.draw(images, self._generator()))
+        return dict(inputs=list(views), data_samples=samples)
+
+    def draw(self, images: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+        """Draw the numbers of all transforms on the CPU and send them to the device, without waiting.
+
+        Args:
+            images (Sequence[Tensor]): One batch (N, 3, H, W) for all views, or one for each.
+            generator (torch.Generator): Generator of the CPU.
+
+        Returns:
+            list[Tensor]: One (V * N, P) for each list of transforms, with V views of it and P numbers an image.
+        """
+        drawn, sources = [], iter(self._for_each_view(images))
+        for number, step in zip(self.num_views, self.augmentations):
+            count, _, *size = list(islice(sources, number))[0].shape
+            numbers = step.draw(number * count, size, generator).float()
+            numbers = numbers.pin_memory() if images[0].is_cuda else numbers
+            drawn.append(numbers.to(images[0].device, non_blocking=True))
+        return drawn
+
+    def make_views(self, *tensors: Tensor) -> list[Tensor]:
+        """Make normalised views by launches that depend on shapes alone.
+
+        Args:
+            *tensors (Tensor): uint8 images as for :meth:`draw`, then what it has drawn for them.
+
+        Returns:
+            list[Tensor]: One (N, 3, H', W') for each view.
+        """
+        images, drawn = tensors[: -len(self.num_views)], tensors[-len(self.num_views) :]
+        if self._channel_conversion:
+            images = tuple(view.flip(1) for view in images)
+        sources = iter(self._for_each_view([view.float() / 255 for view in images]))
+        views: list[Tensor] = []
+        for number, step, numbers in zip(self.num_views, self.augmentations, drawn):
+            views += step.apply(torch.cat(list(islice(sources, number))), numbers).chunk(number)
         if self._enable_normalize:
             views = [(view * 255 - self.mean) / self.std for view in views]
-        return dict(inputs=[v.contiguous(memory_format=self.memory_format) for v in views], data_samples=samples)
+        return [view.contiguous(memory_format=self.memory_format) for view in views]
+
+    def _apply(self, *args, **kwargs) -> 'BatchedViewsPreprocessor':
+        """Move to another device, say, where the mean has other memory than a graph has captured."""
+        self._captured = Captured(self.make_views)
+        return super()._apply(*args, **kwargs)
+
+    def _for_each_view(self, images: Sequence[Tensor]) -> list[Tensor]:
+        return list(images) * (sum(self.num_views) // len(images))
 
     def _images(self, inputs: Tensor | list[Tensor]) -> list[Tensor]:
         """Return one batch for all views, or one for each."""

@@ -18,7 +18,8 @@ def resized_crop(images: Tensor, boxes: Tensor, size: Sequence[int], antialias: 
 
     Args:
         images (Tensor): (N, 3, H, W).
-        boxes (Tensor): (N, 4), top, left, height and width in pixels.
+        boxes (Tensor): (N, 4), top, left, height and width in pixels. A negative height mirrors: the box extends
+            upwards from ``top``; and so does a negative width.
         size (Sequence[int]): Height and width of the results.
         antialias (bool): Whether shrinking averages over all pixels (as Pillow), or only over the neighbours (as
             OpenCV).
@@ -39,9 +40,10 @@ def _bilinear(start: Tensor, length: Tensor, inputs: int, outputs: int, antialia
     step = length / outputs
     centres = start + (torch.arange(outputs, device=start.device)[:, None] + 0.5) * step
     pixels = torch.arange(inputs, device=start.device)
-    reach = step.clamp(min=1) if antialias else 1
+    reach = step.abs().clamp(min=1) if antialias else 1
     weights = (1 - (pixels + 0.5 - centres).abs() / reach).clamp_(min=0)
-    weights = weights * ((pixels >= start) & (pixels < start + length))
+    first = start + length.clamp(max=0)
+    weights = weights * ((pixels >= first) & (pixels < first + length.abs()))
     return weights / weights.sum(2, keepdim=True)
 
 
@@ -52,16 +54,16 @@ def luma(images: Tensor, weights: Sequence[float] = LUMA) -> Tensor:
     return grey[:, None]
 
 
-def blend_(images: Tensor, own: Tensor, grey: Tensor, mean: Tensor) -> Tensor:
-    """Blend each image with its grey values and with their mean, by the given weights, in place.
+def blend(images: Tensor, weights: Tensor) -> Tensor:
+    """Blend each image with its grey values and with their mean, by weights (N, 3): of itself, grey and mean.
 
     With a factor f, (f, 0, 0) adjusts the brightness, (f, 1 - f, 0) the saturation and (f, 0, 1 - f) the contrast, as
     torchvision and Pillow do. One form for all three lets each image have its own order.
     """
-    own, grey, mean = (weights.view(-1, 1, 1, 1) for weights in (own, grey, mean))
+    own, grey, mean = weights.view(-1, 3, 1, 1, 1).unbind(1)
     base = luma(images)
     base = base.mean((1, 2, 3), keepdim=True).mul(mean) + base.mul_(grey)
-    return images.mul_(own).add_(base).clamp_(0, 1)
+    return (images * own).add_(base).clamp_(0, 1)
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
 """Random augmentations of a batch, with the names and options of mmpretrain's transforms of single images.
 
-Each image has draws of its own. They are made on the CPU: they are the same for every device, and the number of images
-that an operation changes is known without waiting. Images are floats (N, 3, H, W) in [0, 1] and changed in place.
+Each image has draws of its own. A function takes the options of a transform and returns its :class:`Step`.
 """
 
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,18 +16,25 @@ from torch import Generator, Tensor
 from us3l_mm.registry import find_class
 
 from . import image_ops
+from .steps import Step, in_turn, on_some, sometimes
 
 _ATTEMPTS = 10  # at a crop inside the image, as torchvision and mmpretrain
 _JITTERS = ('brightness', 'contrast', 'saturation', 'hue')
 _, _CONTRAST, _SATURATION, _HUE = range(4)
+_BEFORE, _AFTER = (0, 1, 2), (1, 2, 3)  # turns of a jitter that can come before and after that of the hue
 
 
-def augment(images: Tensor, generator: Generator, transforms: Sequence[dict]) -> Tensor:
-    """Apply a list of transforms, of the types in ``TRANSFORMS``, which :func:`check_transforms` has checked."""
+def augmentation(transforms: Sequence[dict]) -> Step:
+    """Join a list of transforms, of the types in ``TRANSFORMS``, which :func:`check_transforms` has checked."""
+    steps: list[Step] = []
     for transform in transforms:
+        name = transform_name(transform['type'])
         options = {key: value for key, value in transform.items() if key != 'type'}
-        images = TRANSFORMS[transform_name(transform['type'])](images, generator, **options)
-    return images
+        if name == 'RandomFlip' and steps and steps[-1].size:
+            steps[-1] = flipped_crop(steps[-1], **options)
+        else:
+            steps.append(TRANSFORMS[name](**options))
+    return in_turn(steps)
 
 
 @functools.cache
@@ -41,17 +48,19 @@ def transform_name(kind: str | type) -> Any:
 
 
 def random_resized_crop(
-    images: Tensor,
-    generator: Generator,
     scale: int | Sequence[int],
     crop_ratio_range: Sequence[float] = (0.08, 1.0),
     aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
     backend: str = 'cv2',
-) -> Tensor:
+) -> Step:
     """Cut out boxes of random area and aspect ratio; resize them bilinearly, with antialiasing for pillow only."""
-    size = tuple(scale) if isinstance(scale, Sequence) else (scale, scale)
-    boxes = draw_boxes(len(images), images.shape[2:], generator, crop_ratio_range, aspect_ratio_range)
-    return image_ops.resized_crop(images, _send(boxes, images), size, antialias=backend == 'pillow')
+    height, width = scale if isinstance(scale, Sequence) else (scale, scale)
+    return Step(
+        columns=4,
+        draw=lambda count, size, generator: draw_boxes(count, size, generator, crop_ratio_range, aspect_ratio_range),
+        apply=lambda images, boxes: image_ops.resized_crop(images, boxes, (height, width), backend == 'pillow'),
+        size=(height, width),
+    )
 
 
 def draw_boxes(
@@ -73,45 +82,64 @@ def draw_boxes(
     return torch.cat([torch.where(some, start, free // 2), shape], 1)
 
 
-def random_flip(images: Tensor, generator: Generator, prob: float, direction: str = 'horizontal') -> Tensor:
+def flipped_crop(crop: Step, prob: float, direction: str = 'horizontal') -> Step:
+    """Let a crop also flip: it reads a box of negative width from the right, which costs nothing."""
+    start, length = dict(horizontal=(1, 3), vertical=(0, 2))[direction]
+
+    def draw(count: int, size: Sequence[int], generator: Generator) -> Tensor:
+        boxes = crop.draw(count, size, generator)
+        on = torch.rand(count, generator=generator) < prob
+        boxes[:, start] += on * boxes[:, length]
+        boxes[:, length] *= 1 - 2 * on.double()
+        return boxes
+
+    return replace(crop, draw=draw)
+
+
+def random_flip(prob: float, direction: str = 'horizontal') -> Step:
     """Mirror images left to right, or upside down."""
-    axes = dict(horizontal=3, vertical=2)
-    return _on_some(images, generator, prob, lambda some: some.flip(axes[direction]))
+    axis = dict(horizontal=3, vertical=2)[direction]
+    return sometimes(prob, _fixed(lambda images: images.flip(axis)))
 
 
-def random_apply(images: Tensor, generator: Generator, transforms: Sequence[dict], prob: float = 0.5) -> Tensor:
+def random_apply(transforms: Sequence[dict], prob: float = 0.5) -> Step:
     """Apply all transforms of a list, or none."""
-    return _on_some(images, generator, prob, lambda some: augment(some, generator, transforms))
+    return sometimes(prob, augmentation(transforms))
 
 
 def color_jitter(
-    images: Tensor,
-    generator: Generator,
     brightness: float | Sequence[float] = 0,
     contrast: float | Sequence[float] = 0,
     saturation: float | Sequence[float] = 0,
     hue: float | Sequence[float] = 0,
-) -> Tensor:
-    """Change brightness, contrast, saturation and hue by random factors in a random order."""
+) -> Step:
+    """Change brightness, contrast, saturation and hue by random factors in a random order.
+
+    Each image has its own order, and turning the hue takes longest. So all images turn it together, after the turns
+    that come before it in their order.
+    """
     ranges = [_factors(*option) for option in zip(_JITTERS, (brightness, contrast, saturation, hue))]
-    factors, order = draw_jitter(len(images), generator, ranges)
-    # Sort images by the step that changes their hue, so that each step works on whole slices.
-    by_turn = order.argsort(1)[:, _HUE].argsort()
-    images, order, factors = images[_send(by_turn, images)], order[by_turn], factors[by_turn]
-    turns = (order == _HUE).sum(0).tolist()
-    in_order = factors.gather(1, order)
-    rest = 1 - in_order
-    weights = _send(torch.stack([in_order, rest * (order == _SATURATION), rest * (order == _CONTRAST)]), images)
-    shifts = _send(factors[:, _HUE], images)
-    for hue_turn, (part, blends, shift) in enumerate(
-        zip(images.split(turns), weights.split(turns, 1), shifts.split(turns))
-    ):
-        for turn in range(len(_JITTERS)):
-            if turn != hue_turn:
-                image_ops.blend_(part, *blends[:, :, turn])
-            elif tuple(ranges[_HUE]) != (0, 0):
-                part.copy_(image_ops.adjust_hue(part, shift))
-    return images[_send(by_turn.argsort(), images)]
+
+    def draw(count: int, size: Sequence[int], generator: Generator) -> Tensor:
+        factors, order = draw_jitter(count, generator, ranges)
+        hue_turn = order.argsort(1)[:, _HUE, None]
+        on = torch.cat([torch.tensor(_BEFORE) < hue_turn, torch.tensor(_AFTER) > hue_turn], 1)
+        order = order[:, _BEFORE + _AFTER]
+        own = factors.gather(1, order)
+        turns = torch.stack([on, own, (1 - own) * (order == _SATURATION), (1 - own) * (order == _CONTRAST)], 2)
+        return torch.cat([factors[:, _HUE, None], turns.flatten(1)], 1)
+
+    def apply(images: Tensor, numbers: Tensor) -> Tensor:
+        shift, *turns = numbers.split([1] + [4] * len(_BEFORE + _AFTER), 1)
+        for turn in turns[: len(_BEFORE)]:
+            images = on_some(images, turn[:, 0], turn[:, 1:], image_ops.blend)
+        if tuple(ranges[_HUE]) != (0, 0):
+            images = image_ops.adjust_hue(images, shift[:, 0])
+        for turn in turns[len(_BEFORE) :]:
+            images = on_some(images, turn[:, 0], turn[:, 1:], image_ops.blend)
+        return images
+
+    return Step(1 + 4 * len(_BEFORE + _AFTER), draw, apply)
 
 
 def draw_jitter(count: int, generator: Generator, ranges: Sequence[Sequence[float]]) -> tuple[Tensor, Tensor]:
@@ -121,40 +149,30 @@ def draw_jitter(count: int, generator: Generator, ranges: Sequence[Sequence[floa
 
 
 def random_grayscale(
-    images: Tensor,
-    generator: Generator,
-    prob: float = 0.1,
-    keep_channels: bool = True,
-    channel_weights: Sequence[float] = (1.0, 1.0, 1.0),
-) -> Tensor:
+    prob: float = 0.1, keep_channels: bool = True, channel_weights: Sequence[float] = (1.0, 1.0, 1.0)
+) -> Step:
     """Turn images grey: by default the mean of the channels, as mmcv; torchvision weights R, G, B as ``LUMA``."""
     weights = tuple(weight / sum(channel_weights) for weight in channel_weights)
-    return _on_some(images, generator, prob, lambda some: image_ops.luma(some, weights).expand_as(some))
+    return sometimes(prob, _fixed(lambda images: image_ops.luma(images, weights).expand_as(images)))
 
 
-def gaussian_blur(
-    images: Tensor,
-    generator: Generator,
-    magnitude_range: Sequence[float],
-    magnitude_std: str = 'inf',
-    prob: float = 0.5,
-) -> Tensor:
+def gaussian_blur(magnitude_range: Sequence[float], magnitude_std: str = 'inf', prob: float = 0.5) -> Step:
     """Blur by a random standard deviation of ``magnitude_range`` pixels, uniform (``magnitude_std='inf'``)."""
     radius = math.ceil(4 * magnitude_range[1])  # what lies beyond weighs less than 1e-4
+    blur = Step(
+        columns=1,
+        draw=lambda count, size, generator: _uniform((count, 1), magnitude_range, generator),
+        apply=lambda images, sigma: image_ops.gaussian_blur(images, sigma[:, 0], radius),
+    )
+    return sometimes(prob, blur)
 
-    def blur(some: Tensor) -> Tensor:
-        sigma = _send(_uniform((len(some),), magnitude_range, generator), some)
-        return image_ops.gaussian_blur(some, sigma, radius)
 
-    return _on_some(images, generator, prob, blur)
-
-
-def solarize(images: Tensor, generator: Generator, thr: float, prob: float = 0.5) -> Tensor:
+def solarize(thr: float, prob: float = 0.5) -> Step:
     """Invert the values from ``thr`` of 255 on."""
-    return _on_some(images, generator, prob, lambda some: image_ops.solarize(some, thr / 255))
+    return sometimes(prob, _fixed(lambda images: image_ops.solarize(images, thr / 255)))
 
 
-TRANSFORMS: dict[str, Callable[..., Tensor]] = dict(
+TRANSFORMS: dict[str, Callable[..., Step]] = dict(
     RandomResizedCrop=random_resized_crop,
     RandomFlip=random_flip,
     RandomApply=random_apply,
@@ -165,24 +183,13 @@ TRANSFORMS: dict[str, Callable[..., Tensor]] = dict(
 )
 
 
-def _on_some(images: Tensor, generator: Generator, prob: float, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Change each image with probability ``prob``."""
-    index = (torch.rand(len(images), generator=generator) < prob).nonzero().squeeze(1)
-    index = _send(index, images)
-    images[index] = change(images[index])
-    return images
+def _fixed(change: Callable[[Tensor], Tensor]) -> Step:
+    """A step that draws nothing."""
+    return Step(0, lambda count, size, generator: torch.empty(count, 0), lambda images, numbers: change(images))
 
 
 def _uniform(shape: Sequence[int], limits: Sequence[float], generator: Generator) -> Tensor:
     return limits[0] + (limits[1] - limits[0]) * torch.rand(shape, generator=generator, dtype=torch.float64)
-
-
-def _send(values: Tensor, images: Tensor) -> Tensor:
-    """Send values to the device of the images, without waiting; floats get their type."""
-    values = values.to(images.dtype) if values.is_floating_point() else values
-    if images.is_cuda:
-        values = values.pin_memory()
-    return values.to(images.device, non_blocking=True)
 
 
 def _factors(name: str, value: float | Sequence[float]) -> Sequence[float]:

@@ -23,7 +23,7 @@ def check_transforms(transforms: Sequence[dict], name: str = 'transforms') -> No
         kind = check_choice(f'type in {name}', kind, tuple(TRANSFORMS))
         options = {key: value for key, value in check_dict(kind, transform).items() if key != 'type'}
         try:
-            inspect.signature(TRANSFORMS[kind]).bind(None, None, **options)
+            inspect.signature(TRANSFORMS[kind]).bind(**options)
         except TypeError as error:
             raise ValueError(f'{kind} cannot take {options}: {error}') from error
         for option, value in options.items():
