@@ -229,14 +229,3 @@ def augment(images, generator, transforms):
     """Draw for all images and apply a list of transforms of ``BatchedViewsPreprocessor``."""
     step = augmentation(transforms)
     return step.apply(images, step.draw(len(images), images.shape[2:], generator).float())
-
-
-def stand_in_graph(run):
-    """What a CUDA graph does, on any device: capturing computes nothing, and a replay reads the captured inputs."""
-    results = [torch.full_like(result, torch.nan) for result in run()]
-
-    def replay():
-        for result, value in zip(results, run()):
-            result.copy_(value)
-
-    return results, replay

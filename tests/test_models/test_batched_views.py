@@ -17,10 +17,11 @@ from mmpretrain.models import SelfSupDataPreprocessor
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_images
 
-from builders import ROOT, augment, stand_in_graph
-from us3l_mm.models.data_preprocessors import BatchedViewsPreprocessor, batched_views, image_ops
+from builders import ROOT, augment
+from recorded_graph import record
+from us3l_mm.models.data_preprocessors import BatchedViewsPreprocessor, batched_views, image_ops, steps
 from us3l_mm.models.data_preprocessors.random_ops import draw_boxes, draw_jitter
-from us3l_mm.utils.cuda_graph import Captured
+from us3l_mm.utils.captured import Captured
 
 pytestmark = pytest.mark.usefixtures('mmpretrain_scope')
 BASE = ROOT / 'configs/_base_/datasets'
@@ -321,13 +322,14 @@ def test_batches_that_do_not_fit_are_refused(photos):
         preprocessor(dict(inputs=list(images), data_samples=None), True)
 
 
-def test_captured_views_equal_those_that_are_not(photos):
+def test_captured_views_equal_those_that_are_not(photos, monkeypatch):
     """The draws of each call reach the graph, and results outlast the next call."""
+    monkeypatch.setattr(steps, 'indexed', steps.masked)  # as on a GPU
     preprocessor = BatchedViewsPreprocessor([BLURRED, VIEW], [1, 1], **PIXELS)
-    captured = Captured(preprocessor.make_views, stand_in_graph)
+    captured = Captured(preprocessor, record)
     images = [as_batch(photos)['inputs'].roll(shift, 0) for shift in range(4)]
     drawn = [preprocessor.draw([image], torch.Generator().manual_seed(seed)) for seed, image in enumerate(images)]
-    found = [captured(image, *numbers) for image, numbers in zip(images, drawn)]
+    found = [captured('views', preprocessor.make_views, image, *numbers) for image, numbers in zip(images, drawn)]
     for views, image, numbers in zip(found, images, drawn):
         for view, other in zip(views, preprocessor.make_views(image, *numbers)):
             assert torch.equal(view, other)

@@ -1,5 +1,6 @@
 """Functions of tensors that a GPU repeats without Python: CUDA graphs with inputs, outputs and gradients."""
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
+MOST = 8  # kinds of inputs of a key that are captured, such as sizes of batches
 
 
 def cuda_graphs() -> Capture:
@@ -27,12 +29,12 @@ def cuda_graphs() -> Capture:
 
 
 class Captured:
-    """Run functions of tensors, each captured once for every key and shape of its inputs.
+    """Run functions of tensors, each captured once for every key and kind of its inputs: shapes, strides, types.
 
-    The first run of a key is an ordinary one, which also chooses the algorithms of convolutions; the second is captured
-    and replayed. A replay repeats the launches alone: Python values count as at the capture unless they are in the key
-    or the inputs. It reads the inputs, which are copied, and whatever other tensors the function has read, wherever
-    these have been changed in place.
+    The first run of a kind is an ordinary one, which also chooses the algorithms of convolutions; the second is
+    captured and replayed. Beyond :data:`MOST` kinds of a key all runs are ordinary ones. A replay repeats the launches
+    alone: Python values count as at the capture unless they are in the key or the inputs. It reads the inputs, which
+    are copied, and whatever other tensors the function has read, where these have been changed in place.
 
     Args:
         module (nn.Module, optional): Owner of the parameters whose gradients functions may add to. Defaults to None.
@@ -47,6 +49,7 @@ class Captured:
         self._places: list[int] = []
         self._gradients: list[Tensor] = []
         self._capture = cuda_graphs() if capture is None else capture
+        self._kinds: Counter[Hashable] = Counter()
         self._outputs: dict[Hashable, Any] = {}  # of the first run of each key
         self._replays: dict[Hashable, tuple[Callable[[], None], list[Tensor], list[Tensor], list[int]]] = {}
         self._static: dict[Hashable, Tensor] = {}
@@ -69,10 +72,14 @@ class Captured:
         self._forget_if_moved()
         leaves: list[Tensor] = []
         has_gradient = tuple(p.grad is not None for p in self._parameters)
-        key = (key, _flatten(inputs, leaves), has_gradient, self._module.training, torch.is_grad_enabled(), _autocast())
+        mode = (self._module.training, torch.is_grad_enabled(), *_autocast())
+        known, key = (key, has_gradient, mode), (key, has_gradient, mode, _flatten(inputs, leaves))
         if key not in self._outputs:
-            self._outputs[key] = function(*inputs)
-            return self._outputs[key]
+            outputs = function(*inputs)
+            if self._kinds[known] < MOST:
+                self._kinds[known] += 1
+                self._outputs[key] = outputs
+            return outputs
         self._adopt_gradients()
         if key not in self._replays:
             self._replays[key] = self._captured(function, inputs, leaves, self._outputs[key])
@@ -93,7 +100,7 @@ class Captured:
         """Start anew if weights have another place in memory, where replays would not find them."""
         places = [tensor.data_ptr() for tensor in self._tensors]
         if places != self._places:
-            for known in (self._outputs, self._replays, self._gradients):
+            for known in (self._kinds, self._outputs, self._replays, self._gradients):
                 known.clear()
             self._places = places
 

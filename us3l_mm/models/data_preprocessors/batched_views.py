@@ -13,7 +13,7 @@ from torch import Tensor
 
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import check_count, check_flag, check_list, check_number
-from us3l_mm.utils.cuda_graph import Captured
+from us3l_mm.utils.captured import Captured
 
 from .random_ops import augmentation
 from .transform_options import check_transforms
@@ -59,7 +59,7 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
         for each in check_list('transforms', transforms, (list, tuple)):
             check_transforms(each)
         self.augmentations = [augmentation(each) for each in transforms]
-        self._captured = Captured(self.make_views)
+        self.graphs: Captured | None = None
         numbers = num_views if isinstance(num_views, (list, tuple)) else [num_views]
         self.num_views = [check_count('num_views', number, most=100) for number in numbers]
         if len(self.num_views) != len(transforms):
@@ -95,11 +95,15 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
         if not training:
             whole = [self._resized(view) for view in images]
             return super().forward(dict(inputs=whole if len(whole) > 1 else whole[0], data_samples=samples))
-        values = sum(self.num_views) * images[0].numel()
-        make = self._captured if images[0].is_cuda and values <= CAPTURED_VALUES else self.make_views
+        if self.graphs is None and images[0].is_cuda:
+            self.graphs = Captured(self)
+        drawn = self.draw(images, self._generator())
         with torch.autocast(images[0].device.type, enabled=False):  # half precision would move the crops
-            views = make(*images, *self.draw(images, self._generator()))
-        return dict(inputs=list(views), data_samples=samples)
+            if self.graphs is None or sum(self.num_views) * images[0].numel() > CAPTURED_VALUES:
+                views = self.make_views(*images, *drawn)
+            else:
+                views = self.graphs('views', self.make_views, *images, *drawn)
+        return dict(inputs=views, data_samples=samples)
 
     def draw(self, images: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Draw the numbers of all transforms on the CPU and send them to the device, without waiting.
@@ -141,7 +145,7 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
 
     def _apply(self, *args, **kwargs) -> 'BatchedViewsPreprocessor':
         """Move to another device, say, where the mean has other memory than a graph has captured."""
-        self._captured = Captured(self.make_views)
+        self.graphs = None
         return super()._apply(*args, **kwargs)
 
     def _for_each_view(self, images: Sequence[Tensor]) -> list[Tensor]:
