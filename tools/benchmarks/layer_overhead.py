@@ -9,6 +9,9 @@ share the slices, as in training. The last columns count operations, each of whi
 driver. tools/benchmarks/dense_forward.py compares the dense net with a hand-built one.
 """
 
+import argparse
+from collections.abc import Callable
+
 import torch
 from mmengine.registry import init_default_scope
 from timing import Runs, alternate, arguments, describe, operations, plain_net, print_row, save
@@ -19,16 +22,8 @@ from us3l_mm.slim import SlimmableLayer, switch_layers
 from us3l_mm.utils.arguments import number_in
 
 
-def main() -> None:
-    parser = arguments(__doc__, batch=128, side=32, depth=18, repeats=5, warmup=2)
-    parser.add_argument('--backbone', default='us3l_mm.SlimmableResNet_CIFAR', help='(default: %(default)s)')
-    widths = (1.0, 0.75, 0.5, 0.25)
-    parser.add_argument(
-        '--widths', type=number_in('(0, 1]'), nargs='+', default=widths, help='(default: 1.0 0.75 0.5 0.25)'
-    )
-    parser.add_argument('--channels-last', action='store_true', help='memory format of the images')
-    parser.add_argument('--amp', action='store_true', help='bfloat16')
-    args = parser.parse_args()
+def make_runs(args: argparse.Namespace) -> Callable[[float], Runs]:
+    """Return a function from a width to runs of a plain network, of sliced and of shared layers."""
     init_default_scope('mmpretrain')
     torch.manual_seed(0)
     net = MODELS.build(dict(type=args.backbone, depth=args.depth)).to(args.device).train()
@@ -52,11 +47,24 @@ def main() -> None:
 
         return dict(plain=lambda: train(plain), sliced=lambda: slimmable(False), shared=lambda: slimmable(True))
 
+    return runs_at
+
+
+def main() -> None:
+    parser = arguments(__doc__, batch=128, side=32, depth=18, repeats=5, warmup=2)
+    parser.add_argument('--backbone', default='us3l_mm.SlimmableResNet_CIFAR', help='(default: %(default)s)')
+    widths = (1.0, 0.75, 0.5, 0.25)
+    parser.add_argument(
+        '--widths', type=number_in('(0, 1]'), nargs='+', default=widths, help='(default: 1.0 0.75 0.5 0.25)'
+    )
+    parser.add_argument('--channels-last', action='store_true', help='memory format of the images')
+    parser.add_argument('--amp', action='store_true', help='bfloat16')
+    args = parser.parse_args()
     describe(args)
     sides = ('plain', 'sliced', 'shared')
     heads = ['width', *(f'{side} (ms)' for side in sides), 'sliced / plain', 'shared / plain']
     print_row([*heads, *(f'operations, {side}' for side in sides)], head=True)
-    rows = []
+    rows, runs_at = [], make_runs(args)
     for width in args.widths:
         runs = runs_at(width)
         counts = [operations(run) for run in runs.values()]

@@ -8,11 +8,12 @@ on both views, and an update of the optimizer with weight decay for each width. 
 widths, slices weights, averages the teacher, computes group regularisation and logs.
 """
 
+import argparse
 import copy
 from collections.abc import Callable
 
 import torch
-from timing import alternate, arguments, describe, operations, plain_net, print_row, save
+from timing import Runs, alternate, arguments, describe, operations, plain_net, print_row, save
 from torch import Tensor, nn
 from training import WIDTHS, add_training, build_model, build_optimizer, make_views, set_time
 
@@ -53,18 +54,22 @@ def floor(model: US3L, views: list[Tensor], amp: bool) -> Callable[[], None]:
     return run
 
 
+def make_runs(args: argparse.Namespace, **changes) -> Runs:
+    """Return functions that run an iteration of dense networks, and one of US3L with some options changed."""
+    model = build_model(args, sampler=dict(widths=WIDTHS, dynamic=False), **changes)
+    wrapper, views = build_optimizer(model, args.amp), make_views(args)
+    set_time(101, 400)  # group regularisation has begun, and the penalty is not logged
+    return dict(
+        floor=floor(build_model(args), views, args.amp),
+        us3l=lambda: model.train_step(dict(inputs=views), wrapper),
+    )
+
+
 def main() -> None:
     parser = arguments(__doc__, batch=32, side=32, repeats=10, warmup=2)
     add_training(parser)
     args = parser.parse_args()
-    model = build_model(args, sampler=dict(widths=WIDTHS, dynamic=False))
-    wrapper, views = build_optimizer(model, args.amp), make_views(args)
-    set_time(101, 400)  # group regularisation has begun, and the penalty is not logged
-
-    runs = dict(
-        floor=floor(build_model(args), views, args.amp),
-        us3l=lambda: model.train_step(dict(inputs=views), wrapper),
-    )
+    runs = make_runs(args)
     describe(args)
     print_row(['floor (ms)', 'iteration of US3L (ms)', 'ratio of medians', 'operations of each'], head=True)
     row = alternate(runs, args.repeats, args.warmup, args.device)

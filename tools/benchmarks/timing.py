@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from us3l_mm.slim import to_dense
@@ -80,6 +82,21 @@ def operations(run: Callable[[], object]) -> int:
     with _Counter() as counter:
         run()
     return counter.count
+
+
+def kernels(run: Callable[[], object], device: str) -> list[dict]:
+    """Profile a run: the name, calls and time (ms) of each kernel of a GPU, or operation of a CPU, the longest first."""
+    on_gpu = device != 'cpu'
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as record:
+        run()
+        if on_gpu:
+            torch.cuda.synchronize()
+    rows = []
+    for event in record.key_averages():
+        if (event.device_type == DeviceType.CUDA) == on_gpu and not event.is_user_annotation:
+            time = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            rows.append(dict(name=event.key, calls=event.count, ms=time / 1e3))
+    return sorted(rows, key=lambda row: -row['ms'])
 
 
 def print_row(cells: Sequence[object], head: bool = False) -> None:

@@ -1,0 +1,71 @@
+"""Whether a GPU computes what the CPU does, and graphs what eager iterations do: the first part of gpu.py."""
+
+import argparse
+from dataclasses import dataclass
+
+import torch
+from gpu_data import batch_of_images, build_preprocessor
+from gpu_setup import EPOCHS, SPEEDS, Report, Setup, Steps, possible
+from torch import Tensor
+from training import set_time
+
+
+@dataclass
+class Trained:
+    """The last loss of a training, and the weights before and after it."""
+
+    loss: float
+    before: Tensor
+    after: Tensor
+
+    def errors(self, exact: 'Trained') -> dict[str, float]:
+        """Relative error of the loss, and of the change of all weights."""
+        weights = (self.after - exact.after).norm() / (exact.after - exact.before).norm()
+        return dict(loss=abs(self.loss - exact.loss) / abs(exact.loss), weights=float(weights))
+
+
+def train(args: argparse.Namespace, speed: str, count: int, device: str) -> Trained:
+    """Train for some iterations through all stages, or for one of the last stage; the learning rate changes."""
+    steps = Steps(argparse.Namespace(**{**vars(args), 'device': device}), speed)
+    before, generator = steps.weights(), torch.Generator().manual_seed(1)
+    shape = args.batch, 3, args.side, args.side
+    for iteration in range(count):
+        steps.views = [torch.randn(shape, generator=generator).to(device) for _ in range(2)]
+        set_time(EPOCHS * iteration // count if count > 1 else 3 * EPOCHS // 4 + 51, EPOCHS, EPOCHS)
+        for group in steps.wrapper.optimizer.param_groups:
+            group['lr'] = 0.01 * (1 + iteration) / count
+        loss = steps()['loss']
+    return Trained(float(loss), before, steps.weights())
+
+
+def correctness(report: Report, setup: Setup) -> None:
+    """Compare views and iterations in float32 with the CPU's, then iterations by graphs with eager ones."""
+    torch.backends.cudnn.allow_tf32 = False
+    with report.attempt('views'):
+        batch, preprocessor = batch_of_images(64), build_preprocessor()
+        expected = preprocessor(dict(inputs=batch), True)['inputs']
+        found = preprocessor.to(setup.device)(dict(inputs=batch.to(setup.device)), True)['inputs']
+        error = max(float((view.cpu() - other.cpu()).abs().max()) for view, other in zip(found, expected))
+        report.add("views over the CPU's: largest error", f'{error:.1e}', '1e-3', error < 1e-3, error=error)
+    args = setup.args(batch=64, amp=False, channels_last=False)
+    what, exact = 'an iteration in float32', train(args, 'eager', 1, 'cpu')
+    for speed in SPEEDS:
+        if possible(report, setup, what, speed):
+            with report.attempt(f'{what}, {speed}'):
+                errors = train(args, speed, 1, setup.device).errors(exact)
+                text = f'loss {errors["loss"]:.1e}, change of weights {errors["weights"]:.1e}'
+                met = errors['loss'] < 1e-4 and errors['weights'] < 1e-2
+                report.add(f"{what}, {speed}, over the CPU's: relative errors", text, '1e-4, 1e-2', met, **errors)
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+    count = 3 if setup.tiny else 50
+    what = f'{count} iterations through all stages'
+    usable = [speed for speed in SPEEDS[1:] if possible(report, setup, what, speed)]
+    if usable:
+        first, second = (train(args, 'eager', count, setup.device) for _ in range(2))
+        spread = second.errors(first)['weights']
+    for speed in usable:
+        with report.attempt(f'{what}, {speed}'):
+            error = train(args, speed, count, setup.device).errors(first)['weights']
+            text, bar = f'{error:.1e}; two eager runs: {spread:.1e}', 'twice that of two eager runs'
+            name = f'{what}, {speed} over eager: relative error of the change of weights'
+            report.add(name, text, bar, error <= 2 * spread, error=error, spread=spread)
