@@ -65,7 +65,9 @@ class Report:
         self.part, self.rows, self.found = '', [], {}
         self.save()
 
-    def add(self, what: str, measured: str, bar: str = '', met: bool | None = None, result: str = '', **numbers) -> None:
+    def add(
+        self, what: str, measured: str, bar: str = '', met: bool | None = None, result: str = '', **numbers
+    ) -> None:
         """Add a row; ``met`` says whether the bar is, ``result`` anything else."""
         result = result or {True: 'met', False: 'missed', None: ''}[met]
         row = dict(part=self.part, what=what, measured=measured, bar=bar, result=result, **numbers)
@@ -129,7 +131,11 @@ def parse_args() -> argparse.Namespace:
         type=number_in('(0, 600]'),
         help='then train the goal config for the epochs that fit, such as 5, and probe 9 widths',
     )
-    add('--data', type=Path, help="CIFAR-100 for it: mmpretrain's folder or one of cifar100_*.npz, such as data/cifar100")
+    add(
+        '--data',
+        type=Path,
+        help="CIFAR-100 for it: mmpretrain's folder or one of cifar100_*.npz, such as data/cifar100",
+    )
     add('--device', choices=['cuda', 'cpu'], default='cuda', help='device (default: %(default)s)')
     add('--tiny', action='store_true', help='the smallest sizes, to try the parts themselves, such as on a CPU')
     add('--threads', type=count_from(1), help='threads of torch on the CPU, such as 1; all cores if not given')

@@ -44,7 +44,9 @@ def correctness(report: Report, setup: Setup) -> None:
     with report.attempt('views'):
         batch, preprocessor = batch_of_images(64), build_preprocessor()
         expected = preprocessor(dict(inputs=batch), True)['inputs']
-        found = preprocessor.to(setup.device)(dict(inputs=batch.to(setup.device)), True)['inputs']
+        preprocessor, batch = preprocessor.to(setup.device), batch.to(setup.device)
+        for _ in range(3):  # the last one may be a replay
+            found = preprocessor(dict(inputs=batch), True)['inputs']
         error = max(float((view.cpu() - other.cpu()).abs().max()) for view, other in zip(found, expected))
         report.add("views over the CPU's: largest error", f'{error:.1e}', '1e-3', error < 1e-3, error=error)
     args = setup.args(batch=64, amp=False, channels_last=False)

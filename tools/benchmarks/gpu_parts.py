@@ -134,10 +134,14 @@ def step(report: Report, setup: Setup) -> None:
             times = alternate(runs, args.repeats, args.warmup, setup.device)
             ratio, least = times['us3l'] / times['floor'], total(profile_kernels(runs['floor'], setup.device))
             text = f'{times["us3l"]:.1f} / {times["floor"]:.1f} ms = {ratio:.3f}'
-            report.add(f'iteration over its eager floor, {speed}', text, '1.05 to 1.10', ratio <= 1.1, ratio=ratio, **times)
+            report.add(
+                f'iteration over its eager floor, {speed}', text, '1.05 to 1.10', ratio <= 1.1, ratio=ratio, **times
+            )
             ratio = times['us3l'] / least
             text = f'{times["us3l"]:.1f} / {least:.1f} ms = {ratio:.3f}'
-            report.add(f"iteration over the kernels' time of its floor, {speed}", text, '1.10', ratio <= 1.1, ratio=ratio)
+            report.add(
+                f"iteration over the kernels' time of its floor, {speed}", text, '1.10', ratio <= 1.1, ratio=ratio
+            )
 
 
 def layers(report: Report, setup: Setup) -> None:
@@ -151,7 +155,9 @@ def layers(report: Report, setup: Setup) -> None:
             busy = {name: total(profile_kernels(run, setup.device)) for name, run in runs.items()}
             ratio, by_kernels = (each['shared'] / each['plain'] for each in (times, busy))
             text = f'{times["shared"]:.1f} / {times["plain"]:.1f} ms = {ratio:.3f}; kernels {by_kernels:.3f}'
-            report.add(f'layers at {width:g}, shared over plain', text, '1.05', ratio <= 1.05, ratio=ratio, kernels=busy)
+            report.add(
+                f'layers at {width:g}, shared over plain', text, '1.05', ratio <= 1.05, ratio=ratio, kernels=busy
+            )
 
 
 def precision(report: Report, setup: Setup) -> None:

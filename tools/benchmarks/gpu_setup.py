@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = dict(
     fast='configs/us3l/r18_1xb512-400e-fast_cifar100.py',
     r50='configs/us3l/r50_8xb256.py',
+    r50_fast='configs/us3l/r50_8xb256-fast.py',
     tiny='configs/digits/r18_1xb64-16e_digits.py',
 )
 SPEEDS = ('eager', 'graphs', 'compiled')
