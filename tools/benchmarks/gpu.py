@@ -134,7 +134,7 @@ def parse_args() -> argparse.Namespace:
     add(
         '--data',
         type=Path,
-        help="CIFAR-100 for it: mmpretrain's folder or one of cifar100_*.npz, such as data/cifar100",
+        help="CIFAR-100 for it: mmpretrain's folder, or *train*.npz and *test*.npz, as data/cifar100",
     )
     add('--device', choices=['cuda', 'cpu'], default='cuda', help='device (default: %(default)s)')
     add('--tiny', action='store_true', help='the smallest sizes, to try the parts themselves, such as on a CPU')

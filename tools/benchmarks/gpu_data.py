@@ -87,8 +87,8 @@ def loading_speed(setup: Setup, config: str, folder: str, workers: int) -> float
     batch, times = (4, 1) if setup.tiny else (64, 2 * workers)
     images = dict(type='CustomDataset', data_root=folder, with_label=False, pipeline=cfg.dataset.pipeline)
     repeated = dict(type='RepeatDataset', dataset=images, times=times)
-    cfg.update(batch_size=batch, num_workers=workers, persistent_workers=workers > 0, dataset=repeated)
-    batches, spent = Runner.build_dataloader(cfg, seed=0), []
+    options = dict(batch_size=batch, num_workers=workers, persistent_workers=workers > 0, dataset=repeated)
+    batches, spent = Runner.build_dataloader({**cfg, **options}, seed=0), []
     for _ in range(1 if setup.tiny else 3):  # the first one starts the workers
         start = time.perf_counter()
         seen = batch * sum(1 for _ in batches)

@@ -6,7 +6,6 @@ import layer_overhead
 import memory as memories
 import precision as precisions
 import step_over_floor
-import torch
 from gpu_correctness import correctness
 from gpu_data import loader, time_views, views
 from gpu_setup import EPOCHS, ITERATIONS, SPEEDS, STAGES, Report, Setup, Steps, option, possible, ready, to_stage

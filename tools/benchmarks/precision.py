@@ -3,10 +3,10 @@
 python tools/benchmarks/precision.py --config configs/digits/r18_1xb64-16e_digits.py --side 16 --batch 64
 python tools/benchmarks/precision.py --batch 512 --speed graphs compiled --steps 200
 
-Each way takes turns with float32 in one process, at three widths of the last stage. With --steps each way then trains for that many
-iterations on images with something to learn. The base loss and the distillation loss of the narrowest width, each a
-mean over the last quarter, are compared with float32's; not their sum, which is near zero. The runs of --moved show the
-effect of rounding alone: they start from weights that are moved by a rounding error.
+Each way takes turns with float32 in one process, at three widths of the last stage. With --steps it then trains for
+that many iterations on images with something to learn. The base loss and the distillation loss of the narrowest width,
+each a mean over the last quarter, are compared with float32's; not their sum, which is near zero. The runs of --moved
+show the effect of rounding alone: they start from weights that are moved by a rounding error.
 """
 
 import argparse

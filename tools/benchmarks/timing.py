@@ -85,7 +85,7 @@ def operations(run: Callable[[], object]) -> int:
 
 
 def kernels(run: Callable[[], object], device: str) -> list[dict]:
-    """Profile a run: the name, calls and time (ms) of each kernel of a GPU, or operation of a CPU, the longest first."""
+    """Profile a run: name, calls and time (ms) of each kernel of a GPU, or operation of a CPU, longest first."""
     on_gpu = device != 'cpu'
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as record:
         run()
