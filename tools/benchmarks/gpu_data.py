@@ -43,7 +43,7 @@ def time_views(setup: Setup) -> tuple[float, float, int]:
         preprocessor(dict(inputs=batch), True)
 
     args = setup.args()
-    ms = alternate({'views': run}, 2 * args.repeats, 5, setup.device)['views']
+    ms = alternate({'views': run}, 2 * args.repeats, args.warmup, setup.device)['views']
     return ms, sum(row['ms'] for row in profile_kernels(run, setup.device)), count
 
 
@@ -72,18 +72,18 @@ def loader(report: Report, setup: Setup) -> None:
     need = report.found.get('r50')
     with tempfile.TemporaryDirectory() as folder:
         write_jpegs(Path(folder), 4 if setup.tiny else 256, (500, 375), 90)
-        for config in ('r50_fast', 'r50'):
+        for config in sorted(ROOT.glob(CONFIGS['r50'].replace('.py', '*.py'))):
             for workers in (0,) if setup.tiny else (8, 16):
-                what = f'two-view images/s, {CONFIGS[config]}, {workers} workers'
+                what = f'two-view images/s, {config.name}, {workers} workers'
                 with report.attempt(what):
                     speed = loading_speed(setup, config, folder, workers)
                     bar, met = (f'{need:.0f}, what R50 trains on', speed >= need) if need else ('', None)
                     report.add(what, f'{speed:.0f}', bar, met, images_per_s=speed)
 
 
-def loading_speed(setup: Setup, config: str, folder: str, workers: int) -> float:
+def loading_speed(setup: Setup, config: Path, folder: str, workers: int) -> float:
     """Measure the images/s of a config's loader over the images of a folder, which are repeated."""
-    cfg = read_config(str(ROOT / CONFIGS[config])).train_dataloader
+    cfg = read_config(str(config)).train_dataloader
     batch, times = (4, 1) if setup.tiny else (64, 2 * workers)
     images = dict(type='CustomDataset', data_root=folder, with_label=False, pipeline=cfg.dataset.pipeline)
     repeated = dict(type='RepeatDataset', dataset=images, times=times)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo as dynamo
 from torch import Tensor
 from training import build_model, build_optimizer, make_views, set_time
 
@@ -17,7 +18,6 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = dict(
     fast='configs/us3l/r18_1xb512-400e-fast_cifar100.py',
     r50='configs/us3l/r50_8xb256.py',
-    r50_fast='configs/us3l/r50_8xb256-fast.py',
     tiny='configs/digits/r18_1xb64-16e_digits.py',
 )
 SPEEDS = ('eager', 'graphs', 'compiled')
@@ -49,12 +49,13 @@ class Setup:
         if self.tiny:
             config, batch, side = 'tiny', 8, 16
         common = dict(device=self.device, config=str(ROOT / CONFIGS[config]), cfg_options=None, out=None)
-        sizes = dict(batch=batch, side=side, repeats=2 if self.tiny else 20, warmup=0 if self.tiny else 4)
+        sizes = dict(batch=batch, side=side, repeats=1 if self.tiny else 20, warmup=0 if self.tiny else 4)
         fast = dict(amp=self.device == 'cuda', channels_last=self.device == 'cuda')
         return argparse.Namespace(**{**common, **sizes, **fast, **changes})
 
     def reset(self) -> None:
         """Free memory, and undo what a part before may have set."""
+        dynamo.reset()  # what a compilation that was cut off may have left
         gc.collect()
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = True, False
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True

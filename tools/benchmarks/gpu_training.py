@@ -57,7 +57,7 @@ def plan(report: Report, setup: Setup, minutes: float) -> tuple[str, int]:
         return 'eager', len(STAGES)
     found = {name: each for name, each in report.found.get('stages', {}).items() if len(each) == len(STAGES)}
     if not found:
-        raise RuntimeError('--train-minutes needs the times of the stages: let --only include stages')
+        raise RuntimeError('the stages were not all measured, so the epochs that fit are unknown; give more --minutes')
     speed = min(found, key=lambda name: sum(found[name]))
     ms = sum(found[speed]) / len(STAGES) + report.found.get('views', 0)
     epochs = math.floor(SPARE * 6e4 * minutes / (ITERATIONS * ms))
