@@ -178,7 +178,7 @@ def run_part(report: Report, setup: object, name: str, part: object, seconds: fl
         setup.reset()
         with time_limit(seconds):
             part(report, setup)
-    except (Exception, OutOfTime) as error:
+    except (Exception, OutOfTime, SystemExit) as error:  # SystemExit: from another benchmark's main
         print(traceback.format_exc(), flush=True)
         report.failed('the part itself', error)
     write_text(report.folder / 'gpu.md', report.table())

@@ -3,18 +3,17 @@
 import json
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from unittest.mock import patch
 
 import augmentation
-import cv2
+import decode
 import numpy as np
 import torch
-from decode import write_jpegs
 from gpu_setup import CONFIGS, ROOT, Report, Setup
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner
 from timing import alternate
 from timing import kernels as profile_kernels
 from training import set_time
@@ -52,45 +51,41 @@ def views(report: Report, setup: Setup) -> None:
     ms, busy, count = time_views(setup)
     text = f'{ms:.2f} ms, {1e3 * count / ms:.0f} images/s (kernels {busy:.2f} ms)'
     report.add(f'two views of {count} images on the device', text, '5.1 ms', ms <= 5.1, ms=ms, kernels=busy)
-    with report.attempt('augmentation.py'), tempfile.TemporaryDirectory() as folder:
-        sizes = dict(images=32, batch=16, workers=0, repeats=1) if setup.tiny else dict(images=10240, workers=16)
-        options = [f'--{key}={value}' for key, value in sizes.items()]
-        out = Path(folder, 'views.json')
-        with patch.object(sys, 'argv', ['augmentation.py', '--device', setup.device, '--out', str(out), *options]):
-            augmentation.main()
-        for row in json.loads(out.read_text())['rows']:
-            text = ', '.join(f'{key} {value:.4g}' for key, value in row.items() if isinstance(value, (int, float)))
-            speed = row.get('batched')
-            bar, met = ('batched 100000 images/s', speed >= 1e5) if speed else ('', None)
-            report.add('augmentation.py: two-view images/s with loading', text, bar, met, row=row)
+    sizes = dict(images=32, batch=16, workers=0, repeats=1) if setup.tiny else dict(images=2048, workers=16, repeats=3)
+    for row in run_script(augmentation, dict(sizes, device=setup.device)):
+        speed, way = row['images_per_s'], row['way']
+        bar, met = ('100000', speed >= 1e5) if way == 'batched' else ('', None)
+        report.add(f'two-view images/s with loading, {way}', f'{speed:.0f}', bar, met, row=row)
 
 
 def loader(report: Report, setup: Setup) -> None:
-    """Measure the loaders of the R50 configs with 8 and 16 workers, on JPEGs in the page cache."""
-    cv2.setNumThreads(0)
-    init_default_scope('mmpretrain')
+    """Measure how fast JPEGs are decoded, and the loaders of ImageNet's configs with 8 and 16 workers."""
     need = report.found.get('r50')
+    sizes = (
+        dict(images=4, repeats=1, batch=4, side=32, workers=[0])
+        if setup.tiny
+        else dict(images=20, repeats=3, workers=[8, 16])
+    )
+    for row in run_script(decode, sizes):
+        speed, workers = row['images_per_s'], row.get('workers')
+        bar, met = (f'{need:.0f}, what R50 trains on', speed >= need) if need and workers else ('', None)
+        what = f'{row["table"]}, images/s, {row["way"]}' + ('' if workers is None else f', {workers} workers')
+        report.add(what, f'{speed:.0f}', bar, met, row=row)
+
+
+def run_script(script: ModuleType, options: dict) -> Iterator[dict]:
+    """Run the main function of another benchmark, and yield the rows that it wrote, also if it was cut off."""
     with tempfile.TemporaryDirectory() as folder:
-        write_jpegs(Path(folder), 4 if setup.tiny else 256, (500, 375), 90)
-        for config in sorted(ROOT.glob(CONFIGS['r50'].replace('.py', '*.py'))):
-            for workers in (0,) if setup.tiny else (8, 16):
-                what = f'two-view images/s, {config.name}, {workers} workers'
-                with report.attempt(what):
-                    speed = loading_speed(setup, config, folder, workers)
-                    bar, met = (f'{need:.0f}, what R50 trains on', speed >= need) if need else ('', None)
-                    report.add(what, f'{speed:.0f}', bar, met, images_per_s=speed)
-
-
-def loading_speed(setup: Setup, config: Path, folder: str, workers: int) -> float:
-    """Measure the images/s of a config's loader over the images of a folder, which are repeated."""
-    cfg = read_config(str(config)).train_dataloader
-    batch, times = (4, 1) if setup.tiny else (64, 2 * workers)
-    images = dict(type='CustomDataset', data_root=folder, with_label=False, pipeline=cfg.dataset.pipeline)
-    repeated = dict(type='RepeatDataset', dataset=images, times=times)
-    options = dict(batch_size=batch, num_workers=workers, persistent_workers=workers > 0, dataset=repeated)
-    batches, spent = Runner.build_dataloader({**cfg, **options}, seed=0), []
-    for _ in range(1 if setup.tiny else 3):  # the first one starts the workers
-        start = time.perf_counter()
-        seen = batch * sum(1 for _ in batches)
-        spent.append(time.perf_counter() - start)
-    return seen / min(spent)
+        out = Path(folder, 'rows.json')
+        argv = [script.__name__, '--out', str(out)]
+        for key, value in options.items():
+            argv += [f'--{key}', *map(str, value if isinstance(value, list) else [value])]
+        error = None
+        try:
+            with patch.object(sys, 'argv', argv):
+                script.main()
+        except BaseException as found:  # the alarm, too
+            error = found
+        yield from json.loads(out.read_text())['rows'] if out.exists() else []
+        if error is not None:
+            raise error
