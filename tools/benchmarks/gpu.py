@@ -140,6 +140,7 @@ def parse_args() -> argparse.Namespace:
     add('--threads', type=count_from(1), help='threads of torch on the CPU, such as 1; all cores if not given')
     add('--commit', help='commit to name in the table, such as 6b660c6; that of git if not given')
     add('--out', type=Path, default=Path('work_dirs/gpu'), help='folder for the results (default: %(default)s)')
+    add('--work-dir', type=Path, default=Path('work_dirs/gpu_training'), help='of the training (default: %(default)s)')
     args = parser.parse_args()
     if args.train_minutes and not args.tiny and not (args.data and args.data.is_dir()):
         parser.error(f'--train-minutes needs --data FOLDER with CIFAR-100, got {args.data}')

@@ -106,7 +106,7 @@ def first_views(batches: Iterator[dict], preprocessor: torch.nn.Module) -> Itera
 def train(report: Report, setup: Setup, args: argparse.Namespace) -> None:
     """Train, calibrate 9 widths, and add a row for each with linear and k-NN accuracy."""
     speed, epochs = plan(report, setup, args.train_minutes)
-    cfg = goal_config(setup, speed, epochs, args.data, args.out / 'training')
+    cfg = goal_config(setup, speed, epochs, args.data, args.work_dir)
     report.add('epochs that fit', f'{epochs}, {speed}', epochs=epochs)
     runner = ResumableRunner.from_cfg(cfg)
     start = time.perf_counter()
