@@ -32,7 +32,7 @@ PIXELS = dict(mean=[125.0, 122.0, 114.0], std=[52.0, 51.0, 51.0], to_rgb=True, n
 COMPARED = 64  # images whose values are compared
 
 
-@DATASETS.register_module()
+@DATASETS.register_module(force=True)  # scripts may be loaded several times in one process
 class Noise(BaseDataset):
     """Images without content, as mmpretrain's CIFAR holds them."""
 
