@@ -173,6 +173,7 @@ def targets() -> dict[str, Target]:
         'MonitorHook': Target(None),
         'NonFiniteHook': Target(None),
         'LoadImageFromFile': Target(None),
+        'LoadResizedCrops': Target(None, dict(scale=16)),
         'NTXentLoss': Target(None, {}, contrast),
         'SEED': Target(
             None, dict(backbone=NET, neck=NECK, head=HEAD, teacher=dict(backbone=NET, neck=NECK, checkpoint='none.pth'))
