@@ -1,11 +1,14 @@
 """Crops of a file equal those of mmpretrain's own steps, whatever the file, but for the resampling."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mmengine.registry import TRANSFORMS
 from mmpretrain.datasets import RandomResizedCrop
 from PIL import Image
 
+from builders import load_script
 from us3l_mm.config import read_config
 from us3l_mm.config.own_images import set_image_size
 from us3l_mm.datasets import BadImageError, LoadImageFromFile, LoadResizedCrops, find_loaders, load_resized_crops
@@ -144,6 +147,25 @@ def test_bad_files_are_told_as_by_the_ordinary_loader(tmp_path, damage):
             step(dict(img_path=str(path)))
         told.append(str(error.value))
     assert told[0] == told[1] and str(path) in told[0]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore')  # Pillow's remarks on damaged files
+def test_damaged_and_unusual_files_are_told_or_loaded_as_by_the_ordinary_loader(tmp_path, factors):
+    """Those of tools/fault/bad_images.py, which says what is right for the ordinary loader."""
+
+    def outcome(step):
+        try:
+            return step(dict(img_path=path))['ori_shape']
+        except BadImageError as error:
+            return str(error)
+
+    for number, case in enumerate(load_script('bad_images').all_cases(count=2, seed=0)):
+        path = str(tmp_path / f'{number}.jpg')
+        case.data(path) if callable(case.data) else Path(path).write_bytes(case.data)
+        expected = outcome(LoadImageFromFile())
+        assert outcome(LoadResizedCrops(4, (0.5, 1.0))) == expected, f'{case.kind}: {case.name}'
+    assert len(factors) > 20 < number
 
 
 def test_bad_files_can_be_skipped_and_are_found_by_the_hook(tmp_path):

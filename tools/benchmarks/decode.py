@@ -12,6 +12,7 @@ clock: of each worker the second batch is measured, not the first.
 
 import argparse
 import os
+import random
 import statistics
 import tarfile
 import tempfile
@@ -51,7 +52,7 @@ def parse_args() -> argparse.Namespace:
         type=count_from(0),
         nargs='*',
         default=sorted({1, max(cores // 2, 1), cores}),
-        help='numbers of workers, such as 8 16 (default: %(default)s)',
+        help='numbers of workers, such as 8 16; none leaves loaders out (default: %(default)s)',
     )
     parser.add_argument('--need', type=number_in('(0, inf)'), help='images/s that an iteration takes, to compare with')
     return parser.parse_args()
@@ -59,11 +60,11 @@ def parse_args() -> argparse.Namespace:
 
 def write_jpegs(folder: Path, args: argparse.Namespace) -> list[Path]:
     """Write colour JPEGs whose amplitudes fall with the frequency, and return their paths."""
-    random, paths = np.random.RandomState(0), []
+    noise, paths = np.random.RandomState(0), []
     width, height = args.size
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)) + 1 / width
     for number in range(args.images):
-        spectrum = np.fft.rfft2(random.randn(4, height, width)) / frequency**1.1
+        spectrum = np.fft.rfft2(noise.randn(4, height, width)) / frequency**1.1
         waves = np.fft.irfft2(spectrum, s=(height, width))
         waves /= waves.std((1, 2), keepdims=True)
         image = 120 + 55 * waves[3] + 15 * waves[:3]  # channels differ little, as in photographs
@@ -143,11 +144,12 @@ def pipelines(side: int) -> dict[str, list[dict]]:
 
 
 def measure(ways: dict[str, Callable], items: list, repeats: int) -> dict[str, float]:
-    """Measure the median images/s of each way; ways take turns at each item, so that all are disturbed alike."""
+    """Measure the median images/s of each way; they take turns at each item, in random order, to be disturbed alike."""
     times: dict[str, list[list[float]]] = {name: [[] for _ in items] for name in ways}
+    order = random.Random(0)
     for repeat in range(repeats + 1):
         for number, item in enumerate(items):
-            for name in list(ways)[:: 1 if (repeat + number) % 2 else -1]:
+            for name in order.sample(list(ways), len(ways)):
                 start = time.thread_time()
                 ways[name](item)
                 if repeat:  # the first one warms up
@@ -218,7 +220,8 @@ def main() -> None:
         rows = table('decode', decoders(), data, args) + table('two views', cut, paths, args)
         rows += table('load', loading(), paths, args) + table('read', readers(Path(folder), paths), paths, args)
         names = [name for name in views if 'cv2' not in name and 'in full' not in name]
-        rows += loaders({name: views[name] for name in names}, paths, args)
+        if args.workers:
+            rows += loaders({name: views[name] for name in names}, paths, args)
     save(args, rows)
 
 
