@@ -43,18 +43,27 @@ def decode_image(data: bytes, color_type: str = 'color', backend: str | None = '
     return _decode_with_pillow(data, color_type)
 
 
-def upright_jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Read height and width that an ordinary JPEG has once it is decoded, that is turned upright; None of all else.
+def upright_jpeg_size(data: bytes, least: int = 1) -> tuple[int, int] | None:
+    """Read height and width that an ordinary JPEG has once it is decoded, that is turned upright.
+
+    Args:
+        data (bytes): Content of the file.
+        least (int): Shortest side of interest, in pixels.
+
+    Returns:
+        tuple[int, int] | None: None if it is no ordinary JPEG, or a side is shorter.
 
     Raises:
         ValueError: If the file is cut off.
     """
     size = _plain_jpeg_size(data)
+    if size is None or min(size) < least:
+        return None
     try:
-        exif = Image.open(io.BytesIO(data), formats=('JPEG',)).getexif() if size else {}
+        exif = Image.open(io.BytesIO(data), formats=('JPEG',)).getexif()
     except Exception:  # what Pillow makes of damaged EXIF data: errors of many kinds
         return None
-    return size[::-1] if size and exif.get(ExifTags.Base.Orientation) in SIDEWAYS else size
+    return size[::-1] if exif.get(ExifTags.Base.Orientation) in SIDEWAYS else size
 
 
 def decode_reduced(data: bytes, factor: int) -> np.ndarray:

@@ -78,7 +78,8 @@ class LoadResizedCrops(LoadImageFromFile, RandomResizedCrop):
 
     def _cut(self, data: bytes) -> tuple[list[np.ndarray], _Size]:
         """Return crops of the image in ``data``, and its full size."""
-        size, factor = upright_jpeg_size(data) if self.reduce else None, 1
+        least = REDUCTIONS[0] * min(self.scale)  # of a box that can be reduced
+        size, factor = upright_jpeg_size(data, least) if self.reduce else None, 1
         if size is not None:
             boxes = self._draw(size)
             factor = self._factor(boxes)
