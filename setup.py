@@ -58,6 +58,8 @@ setup(
     cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
-    extras_require={name: requirements(name) for name in ('detection', 'mminstall', 'tests', 'demo', 'docs', 'onnx')},
+    extras_require={
+        name: requirements(name) for name in ('detection', 'mminstall', 'tests', 'demo', 'docs', 'onnx', 'lmdb')
+    },
     zip_safe=False,
 )

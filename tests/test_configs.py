@@ -120,7 +120,7 @@ def check_name_says_dataset(path: Path, cfg: Config):
     dataset = cfg.train_dataloader.dataset
     dataset = dataset.get('dataset', dataset)  # one in memory holds another
     yield from unlike('the data set', dataset.type, DATASETS[parts(path)['dataset'] or 'in1k'])
-    reads_files = 'LoadImageFromFile' in str(dataset.get('pipeline'))
+    reads_files = any(name in str(dataset.get('pipeline')) for name in ('LoadImageFromFile', 'LoadResizedCrops'))
     # cv2 reads BGR; CIFAR's files are RGB
     yield from unlike('to_rgb', cfg.model.data_preprocessor.to_rgb, reads_files)
 

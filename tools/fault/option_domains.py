@@ -201,6 +201,8 @@ DOMAINS: dict[str, Domain] = {
     'max_skipped': whole(0),
     'on_bad_image': one_of('stop', 'skip'),
     'on_nonfinite': one_of('stop', 'skip'),
+    'LoadResizedCrops.num_views': either(nothing, whole(1, 100)),
+    'reduce': flag,
     'few': one_of('1%', '50.5%', '2', '140'),
     'folders': several(lambda value: isinstance(value, str)),
     'ignored_classes': several(lambda value: isinstance(value, str), least=0),

@@ -173,6 +173,7 @@ def targets() -> dict[str, Target]:
         'MonitorHook': Target(None),
         'NonFiniteHook': Target(None),
         'LoadImageFromFile': Target(None),
+        'LoadResizedCrops': Target(None, dict(scale=16)),
         'NTXentLoss': Target(None, {}, contrast),
         'SEED': Target(
             None, dict(backbone=NET, neck=NECK, head=HEAD, teacher=dict(backbone=NET, neck=NECK, checkpoint='none.pth'))
@@ -266,6 +267,8 @@ def options(target: Target) -> list[str]:
     else:
         kinds = [kind for kind in build.__mro__ if '__init__' in vars(kind)]
         own = [kind.__init__ for kind in kinds if kind.__module__.startswith('us3l_mm.')]
+        if own and not any(part.kind is part.VAR_KEYWORD for part in inspect.signature(own[0]).parameters.values()):
+            own = own[:1]  # it hands on nothing that it does not name
         if build.__module__.startswith('us3l_mm.slim') and issubclass(build, nn.Module):
             own.append(next(kind.__init__ for kind in kinds if kind.__module__.startswith('torch.')))
     names = dict.fromkeys(target.more)

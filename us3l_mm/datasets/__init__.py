@@ -7,6 +7,7 @@ from .few_labels import FewLabels, draw_few, labels_of, parse_few
 from .image_bytes import IMAGE_EXTENSIONS
 from .in_memory import InMemory, take_batch
 from .load_image import BadImageError, LoadImageFromFile, find_loaders, read_image
+from .load_resized_crops import LoadResizedCrops
 
 __all__ = [
     'IMAGE_EXTENSIONS',
@@ -17,6 +18,7 @@ __all__ = [
     'FewLabels',
     'InMemory',
     'LoadImageFromFile',
+    'LoadResizedCrops',
     'draw_few',
     'find_loaders',
     'labels_of',

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from mmengine.logging import print_log
 from PIL import ExifTags, Image
 
+from .image_bytes import SIDEWAYS
 from .load_image import read_image
 
 # What becomes of boxes that nothing can be learnt from.
@@ -16,7 +17,6 @@ UNUSABLE_BOXES = (
     'boxes outside the image, left out',
     'boxes of less than a pixel, left out',
 )
-_SIDEWAYS = (5, 6, 7, 8)  # values of EXIF's orientation that swap width and height
 
 
 class Findings:
@@ -90,7 +90,7 @@ def image_size(path: str) -> tuple[int, int]:
         raise FileNotFoundError(f'no image file {path}')
     try:
         with Image.open(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
             width, height = image.size
             if turned and image.format not in ('JPEG', 'PNG'):  # of some kinds Pillow's size is turned already
                 height, width = read_image(path).shape[:2]

@@ -6,8 +6,9 @@ import os
 import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
 
 import mmcv
 import numpy as np
@@ -23,6 +24,7 @@ from .image_bytes import decode_image
 _LARGEST_FILE = 2**30  # bytes; no image of a size that is accepted needs as much
 _PARTS = ('dataset', 'datasets', 'pipeline', 'transforms', 'pipelines')  # where a data set holds others, and loading
 _MAX_IN_A_ROW = 100  # bad images that one worker draws before it gives up
+_T = TypeVar('_T')
 
 
 class BadImageError(ValueError):
@@ -43,14 +45,21 @@ def read_image(
     Raises:
         BadImageError: If the file is missing, no image, damaged, or of a kind that has no clear meaning as an image.
     """
+    return decode_file(path, partial(decode_image, color_type=color_type, backend=backend), backend_args)
+
+
+def decode_file(path: str, decode: Callable[[bytes], _T], backend_args: dict | None = None) -> _T:
+    """Read a file and return what ``decode`` makes of its content; arguments and errors as for :func:`read_image`."""
     try:
         files = fileio.get_file_backend(path, backend_args=backend_args, enable_singleton=True)
         if isinstance(files, fileio.LocalBackend):
             _check_file(os.stat(path))
         data = files.get(path)
+        if data is None:  # LMDB's answer
+            raise ValueError(f'{type(files).__name__} has no entry of this name; backend_args: {backend_args}')
         if not data:
             raise ValueError('the file is empty')
-        return decode_image(data, color_type, backend)
+        return decode(data)
     except Exception as error:
         reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
         raise BadImageError(f'cannot load the image {_printable(path)}: {reason}') from error
@@ -121,16 +130,26 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             BadImageError: If the file cannot be used, or more than ``max_bad_images`` files cannot.
         """
         try:
-            img = read_image(results['img_path'], self.color_type, self.imdecode_backend, self.backend_args)
+            loaded = self.load(results['img_path'])
         except BadImageError as error:
             if self.on_bad_image == 'stop':
                 raise
             self._count(_printable(results['img_path']), error)
             return None
         self._in_a_row = 0
-        results['img'] = img.astype(np.float32) if self.to_float32 else img
-        results['img_shape'] = results['ori_shape'] = img.shape[:2]
+        results.update(loaded)
         return results
+
+    def load(self, path: str) -> dict[str, Any]:
+        """Load an image file; what is returned becomes part of a pipeline's results.
+
+        Raises:
+            BadImageError: If the file cannot be used.
+        """
+        img = read_image(path, self.color_type, self.imdecode_backend, self.backend_args)
+        if self.to_float32:
+            img = img.astype(np.float32)
+        return dict(img=img, img_shape=img.shape[:2], ori_shape=img.shape[:2])
 
     def bad_images(self) -> dict[str, str]:
         """Errors by the paths of the files that were skipped, of all workers, in the order in which they were found."""

@@ -105,7 +105,7 @@ def _has_files(dataset: Any) -> bool:
     if not hasattr(dataset, 'get_data_info') or not len(dataset):
         return False
     path = dataset.get_data_info(0).get('img_path')
-    remote = any(getattr(leaf, 'backend_args', None) for leaf in _leaves(dataset))
+    remote = any(getattr(part, 'backend_args', None) for part in (*_leaves(dataset), *find_loaders(dataset)))
     return isinstance(path, str) and '://' not in path and not remote
 
 
