@@ -3,8 +3,7 @@
 Shapes: N images of a process, C channels, H x W pixels.
 """
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,12 +18,6 @@ from .width import Width, parse_key, width_key, width_label
 
 _MEAN, _VAR = 'running_mean_', 'running_var_'  # of one width, whose key follows
 _FULL = width_key(1.0)
-
-
-@functools.cache
-def compiled_batch_norm() -> Callable[..., Tensor]:
-    """:func:`torch.nn.functional.batch_norm` by torch.compile, whose kernels serve all shapes: faster in bfloat16."""
-    return torch.compile(F.batch_norm, dynamic=True)
 
 
 def _several_processes() -> bool:
@@ -87,11 +80,9 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
     Attributes:
         calibrated (set[str]): Keys of the widths whose statistics fit the current weights.
         frozen (bool): Whether the backbone trains while this layer is in evaluation mode.
-        compiled (bool): Whether training normalises by :func:`compiled_batch_norm`.
     """
 
     lowered = False
-    compiled = False
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
@@ -123,14 +114,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
             weight, bias = self.sliced('weight', channels), self.sliced('bias', channels)
         if self.sync and self.training and mean is None and not x.is_meta and _several_processes():
             return _synchronised(x, weight, bias, self.eps)
-        batch_norm = F.batch_norm
-        if self.compiled and self.training and mean is None and not x.is_meta:
-            batch_norm = compiled_batch_norm()
-            if (
-                weight is not None and bias is not None
-            ):  # as views: torch.compile takes the shapes of parameters for fixed
-                weight, bias = weight.view(-1), bias.view(-1)
-        return batch_norm(x, mean, var, weight, bias, self.training, self.update_rate or 0.0, self.eps)
+        return F.batch_norm(x, mean, var, weight, bias, self.training, self.update_rate or 0.0, self.eps)
 
     def statistics(self, width: Width | None = None) -> tuple[Tensor, Tensor]:
         """Calibrated mean and variance of a width, by default the current one, each of shape (c(width),).

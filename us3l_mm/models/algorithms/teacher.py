@@ -67,6 +67,6 @@ class MomentumTeacher(nn.Module):
 
     def targets(self, views: Sequence[Tensor], width: float) -> list[Tensor]:
         """Embed views (N, 3, H, W) at a width as targets of a loss, (N, D) each, without gradient."""
-        with use_width(self, width), torch.inference_mode():
+        with use_width(self, width), torch.inference_mode():  # outside the compiled forward
             embeddings = [self(view) for view in views]
         return [embedding.clone() for embedding in embeddings]  # autograd refuses inference tensors

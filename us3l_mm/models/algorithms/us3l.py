@@ -66,9 +66,9 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         by_epoch (bool): Whether the stages of the sampler are counted in epochs; set it as in ``train_cfg``.
         micro_batches (int): Number of equal micro batches in the batch of each process. Each update is on their
             mean loss; batch norm and NCE see one at a time. Defaults to 1.
-        speed (str): ``'eager'``; ``'graphs'``, the passes of each width as CUDA graphs, on one GPU; or ``'compiled'``,
-            graphs with slimmable batch norms by :func:`torch.compile`. The last two need ``width_step`` or ``widths``
-            of the sampler. Defaults to ``'eager'``.
+        speed (str): ``'eager'``; ``'graphs'``, passes of each width as CUDA graphs, on one GPU; or ``'compiled'``, by
+            :func:`torch.compile`, on a GPU as graphs too. The last two need ``width_step`` or ``widths`` of the
+            sampler. Defaults to ``'eager'``.
         pretrained, data_preprocessor, init_cfg: As for ``BaseSelfSupervisor``.
 
     Raises:
@@ -118,6 +118,8 @@ class US3L(MultiWidthTraining, BaseSelfSupervisor):
         self.teacher: MomentumTeacher | None = None
         if 'momentum' in (base_target, sub_target):
             self.teacher = MomentumTeacher(self.backbone, self.neck, momentum, momentum_end)
+            if speed == 'compiled':
+                self.teacher.compile(dynamic=False)
 
     def init_weights(self) -> None:
         """Initialise the online networks, and the teacher as their copy."""

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch._dynamo as dynamo
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
@@ -14,7 +15,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from us3l_mm.registry import TASK_UTILS
 from us3l_mm.slim import (
-    SlimmableBatchNorm2d,
     SlimmableLayer,
     WidthSampler,
     check_choice,
@@ -88,9 +88,9 @@ class MultiWidthTraining(BaseModel):
                 f'speed={speed!r} needs few widths, each of which has graphs of its own: set sampler.width_step, such '
                 'as 0.05, or sampler.widths'
             )
-        for layer in self.modules():
-            if isinstance(layer, SlimmableBatchNorm2d):
-                layer.compiled = speed == 'compiled'
+        if speed == 'compiled':  # beyond the limit torch runs uncompiled
+            dynamo.config.cache_size_limit = max(dynamo.config.cache_size_limit, 4 * self.sampler.count)
+            self.compile(dynamic=False)
 
     def slimmable_part(self) -> nn.Module:
         """Network from images to features that the width switches."""
@@ -224,7 +224,8 @@ class MultiWidthTraining(BaseModel):
 
     def _prepare_graphs(self, model: nn.Module) -> None:
         """Make the CUDA graphs of this model, if it is to have them, and refuse what they would not repeat."""
-        if self.speed == 'eager':
+        on_gpu = next(self.parameters()).is_cuda
+        if self.speed == 'eager' or self.speed == 'compiled' and not on_gpu:
             return
         what = next(_obstacles(self, model), None)
         if what is not None:
