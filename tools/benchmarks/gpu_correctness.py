@@ -27,10 +27,11 @@ class Trained:
 def train(args: argparse.Namespace, speed: str, count: int, device: str) -> Trained:
     """Train for some iterations through all stages, or for one of the last stage; the learning rate changes."""
     steps = Steps(argparse.Namespace(**{**vars(args), 'device': device}), speed)
+    steps.model.to(args.dtype)
     before, generator = steps.weights(), torch.Generator().manual_seed(1)
     shape = args.batch, 3, args.side, args.side
     for iteration in range(count):
-        steps.views = [torch.randn(shape, generator=generator).to(device) for _ in range(2)]
+        steps.views = [torch.randn(shape, generator=generator).to(device, args.dtype) for _ in range(2)]
         set_time(EPOCHS * iteration // count if count > 1 else 3 * EPOCHS // 4 + 51, EPOCHS, EPOCHS)
         for group in steps.wrapper.optimizer.param_groups:
             group['lr'] = 0.01 * (1 + iteration) / count
@@ -39,7 +40,7 @@ def train(args: argparse.Namespace, speed: str, count: int, device: str) -> Trai
 
 
 def correctness(report: Report, setup: Setup) -> None:
-    """Compare views and iterations in float32 with the CPU's, then iterations by graphs with eager ones."""
+    """Compare views and an iteration in float64 with the CPU's, then iterations by graphs with eager ones."""
     torch.backends.cudnn.allow_tf32 = False
     with report.attempt('views'):
         batch, preprocessor = batch_of_images(64), build_preprocessor()
@@ -49,9 +50,11 @@ def correctness(report: Report, setup: Setup) -> None:
             found = preprocessor(dict(inputs=batch), True)['inputs']
         error = max(float((view.cpu() - other.cpu()).abs().max()) for view, other in zip(found, expected))
         report.add("views over the CPU's: largest error", f'{error:.1e}', '1e-3', error < 1e-3, error=error)
-    args = setup.args(batch=64, amp=False, channels_last=False)
-    exact = train(args, 'eager', 1, 'cpu')
-    one_iteration(report, setup, 'eager', args, exact)
+    # In float64: the rounding of float32 alone moves the change of the weights by some percent.
+    wide = setup.args(batch=16, amp=False, channels_last=False, dtype=torch.float64)
+    exact = train(wide, 'eager', 1, 'cpu')
+    one_iteration(report, setup, 'eager', wide, exact)
+    args = setup.args(batch=64, amp=False, channels_last=False, dtype=torch.float32)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     count = 3 if setup.tiny else 50
     what = f'{count} iterations through all stages'
@@ -63,15 +66,15 @@ def correctness(report: Report, setup: Setup) -> None:
             text, bar = f'{error:.1e}; two eager runs: {spread:.1e}', 'twice that of two eager runs'
             name = f'{what}, graphs over eager: relative error of the change of weights'
             report.add(name, text, bar, error <= 2 * spread, error=error, spread=spread)
-    one_iteration(report, setup, 'compiled', args, exact)  # compiling may take all the time that is left
+    one_iteration(report, setup, 'compiled', wide, exact)  # compiling may take all the time that is left
 
 
 def one_iteration(report: Report, setup: Setup, speed: str, args: argparse.Namespace, exact: Trained) -> None:
-    """Compare an iteration of the last stage in float32 with the CPU's."""
-    what = 'an iteration in float32'
+    """Compare an iteration of the last stage in float64 with the CPU's."""
+    what = 'an iteration in float64'
     if possible(report, setup, what, speed):
         with report.attempt(f'{what}, {speed}'):
             errors = train(args, speed, 1, setup.device).errors(exact)
             text = f'loss {errors["loss"]:.1e}, change of weights {errors["weights"]:.1e}'
-            met = errors['loss'] < 1e-4 and errors['weights'] < 1e-2
-            report.add(f"{what}, {speed}, over the CPU's: relative errors", text, '1e-4, 1e-2', met, **errors)
+            met = errors['loss'] < 1e-9 and errors['weights'] < 1e-6
+            report.add(f"{what}, {speed}, over the CPU's: relative errors", text, '1e-9, 1e-6', met, **errors)
