@@ -26,7 +26,7 @@ from us3l_mm.utils.files import write_text
 ROOT = Path(__file__).parents[2]
 # Parts in their order, with the weights by which they share the time that is left.
 WEIGHTS = dict(
-    correctness=14, stages=45, kernels=3, step=10, layers=6, precision=14, views=8, memory=4, r50=12, loader=8
+    correctness=14, stages=45, kernels=3, step=10, layers=6, precision=14, views=8, memory=4, r50=12, loader=14
 )
 HEADS = ('part', 'what', 'measured', 'bar', 'result')
 AGAIN = 20  # seconds after which the alarm rings again, for code that swallowed it

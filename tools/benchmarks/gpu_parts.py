@@ -164,7 +164,8 @@ def layers(report: Report, setup: Setup) -> None:
 def precision(report: Report, setup: Setup) -> None:
     """Measure each precision, each with and without graphs, in turns with float32."""
     args = setup.args(moved=0, steps=0, lr=1e-2, speed=['graphs'] if setup.device == 'cuda' else [])
-    args.repeats, data = max(1, args.repeats // 2), precisions.batches(args, 2)
+    args.repeats, args.warmup = max(1, args.repeats // 4), args.warmup // 2  # float32 takes its turn beside each
+    data = precisions.batches(args, 2)
     base = precisions.Training(args, data, {})
     for name, way in precisions.ways(args).items():
         with report.attempt(name):
