@@ -28,13 +28,17 @@ OWN = dict(
     completion='Print what lets bash or zsh complete commands and options',
 )
 COMPLETION = """{start}_us3l() {{
-    local word=${{COMP_WORDS[COMP_CWORD]}}
+    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} configs="{configs}"
     if ((COMP_CWORD == 1)); then
         COMPREPLY=($(compgen -W "{commands}" -- "$word"))
         return
     fi
+    case "$before$word" in  # bash makes us3l_mm, :: and the rest three words, zsh one
+        ::* | us3l_mm::) COMPREPLY=($(compgen -W "$configs" -- "${{word#::}}")); return ;;
+    esac
     case "${{COMP_WORDS[1]}}:$word" in
 {options}
+        *:us3l_mm::*) COMPREPLY=($(compgen -P us3l_mm:: -W "$configs" -- "${{word#us3l_mm::}}")) ;;
         *) COMPREPLY=($(compgen -f -- "$word")) ;;
     esac
 }}
@@ -45,6 +49,11 @@ def find_tools() -> dict[str, Path]:
     """Script of each subcommand."""
     scripts = [path for folder in FOLDERS for path in (TOOLS / folder).glob('*.[ps][yh]') if path.stem != 'us3l']
     return dict(sorted((NAMES.get(path.stem, path.stem.replace('_', '-')), path) for path in scripts))
+
+
+def find_configs() -> dict[str, Path]:
+    """Configs by the names that go behind us3l_mm::"""
+    return {path.relative_to(CONFIGS).as_posix(): path for path in sorted(CONFIGS.glob('[!_]*/[!_]*.py'))}
 
 
 def summary(path: Path) -> str:
@@ -58,23 +67,20 @@ def print_help() -> None:
     about = {name: re.split('[:;]', summary(path))[0] for name, path in find_tools().items()} | OWN
     print('usage: us3l COMMAND ...\n\nPretrain once without labels, run at every width.\n')
     print('\n'.join(f'  {name:{max(map(len, about))}}  {text}' for name, text in about.items()))
-    print(
-        '\nus3l COMMAND --help shows the options of one; us3l --version the version. CONFIG is a path, or the name of'
-    )
-    print('one that ships, such as us3l_mm::us3l/r50_8xb256.py.')
+    print('\nus3l COMMAND --help shows the options of one, us3l --version the version. A config is a path, or the name')
+    print('of one that ships, such as us3l_mm::us3l/r50_8xb256.py; all other files are paths.')
 
 
 def print_configs(arguments: list[str]) -> None:
     """List the configs that ship and whose names match a pattern."""
     parser = argparse.ArgumentParser(prog='us3l configs', description=OWN['configs'])
     parser.add_argument('pattern', nargs='?', default='', help='part of names, such as r50 or us3l/*cifar100')
-    pattern = parser.parse_args(arguments).pattern
-    found = {path.relative_to(CONFIGS).as_posix(): path for path in sorted(CONFIGS.glob('[!_]*/[!_]*.py'))}
-    names = [f'us3l_mm::{name}' for name in found if fnmatch.fnmatch(name, f'*{pattern.removeprefix("us3l_mm::")}*')]
-    if not names:
-        sys.exit(f'us3l configs: none of {len(found)} names matches {pattern!r}; `us3l configs` lists them all')
-    for name in names:
-        print(f'{name:{max(map(len, names))}}  {summary(found[name.removeprefix("us3l_mm::")])}')
+    pattern = f'*{parser.parse_args(arguments).pattern.removeprefix("us3l_mm::")}*'
+    found = {name: path for name, path in find_configs().items() if fnmatch.fnmatch(name, pattern)}
+    if not found:
+        sys.exit(f'us3l configs: no name matches {pattern}; `us3l configs` lists all')
+    for name, path in found.items():
+        print(f'us3l_mm::{name:{max(map(len, found))}}  {summary(path)}')
 
 
 def options_of(path: Path) -> list[str]:
@@ -96,7 +102,8 @@ def print_completion(arguments: list[str]) -> None:
     line = '        {}:-*) COMPREPLY=($(compgen -W "{}" -- "$word")) ;;'
     cases = [line.format(name, ' '.join(options_of(path))) for name, path in tools.items() if path.suffix == '.py']
     start = 'autoload -U +X bashcompinit && bashcompinit\n' if zsh else ''
-    print(COMPLETION.format(start=start, commands=' '.join([*tools, *OWN]), options='\n'.join(cases)))
+    commands, configs = ' '.join([*tools, *OWN]), ' '.join(find_configs())
+    print(COMPLETION.format(start=start, commands=commands, configs=configs, options='\n'.join(cases)))
 
 
 def run(path: Path, name: str, arguments: list[str]) -> None:
