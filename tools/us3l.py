@@ -53,7 +53,8 @@ def find_tools() -> dict[str, Path]:
 
 def find_configs() -> dict[str, Path]:
     """Configs by the names that go behind us3l_mm::"""
-    return {path.relative_to(CONFIGS).as_posix(): path for path in sorted(CONFIGS.glob('[!_]*/[!_]*.py'))}
+    paths = sorted(path for path in CONFIGS.glob('[!_]*/*.py') if path.parent.name != 'tables')
+    return {path.relative_to(CONFIGS).as_posix(): path for path in paths}
 
 
 def summary(path: Path) -> str:
