@@ -50,7 +50,7 @@ def entry(path: Path, folder: str) -> dict:
     gpus = re.search(r'(\d+) GPUs? of', text) or re.search(r'_(\d+)xb\d', path.stem)
     epochs = cfg.train_cfg.get('max_epochs')
     about = {
-        'Name': f'us3l_mm/{path.parent.name}/{path.stem}',
+        'Name': f'us3l_mm_{path.stem}',
         'In Collection': COLLECTIONS[folder],
         'Metadata': {
             'Training Data': dataset,

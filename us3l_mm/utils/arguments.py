@@ -120,7 +120,7 @@ def check_measuring(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     """Check the options of :func:`add_measuring`, and set the number of threads."""
     if args.device == 'cuda' and not torch.cuda.is_available():
         parser.error('--device cuda, but torch finds no GPU here')
-    if not osp.isfile(args.config):
+    if '::' not in args.config and not osp.isfile(args.config):
         parser.error(f'no such file: {args.config}')
     if args.threads is not None:
         torch.set_num_threads(args.threads)
