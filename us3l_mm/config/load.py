@@ -58,9 +58,9 @@ def read_config(path: str, cfg_options: dict | None = None, own: OwnData | None 
     return limit_topk(number_folders(cfg))
 
 
-def _find_config(name: str) -> Path:
+def _find_config(name: str | Path) -> Path:
     """Path of a config; if there is none, raise FileNotFoundError with the one that is most like it."""
-    package, shipped, path = name.rpartition('::')
+    package, shipped, path = str(name).rpartition('::')
     path = Path(get_installed_path(package), '.mim/configs', path) if shipped else Path(path)
     if path.is_file():
         return path
