@@ -64,6 +64,6 @@ say 'us3l train'
 us3l train us3l_mm::digits/simclr_r18_1xb64-2e_digits.py --epochs 1 --batch-size 256 | tail -n 5
 
 say 'us3l demo'
-us3l demo | grep -v ' - INFO - '
+us3l demo | tail -n 12
 
 say "all of it worked; remove $FOLDER"

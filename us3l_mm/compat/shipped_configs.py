@@ -7,9 +7,7 @@ mmdet. mmpretrain's ``list_models`` and ``get_model`` know its own model index o
 Obsolete with an mmengine in which a package can say where its configs are: none yet (mmengine 0.10.7).
 """
 
-import importlib.util
 import sys
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -17,31 +15,12 @@ from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hub import hub
 
+from .after_import import after_import
+
 OURS = 'us3l_mm'
 MIM = Path(__file__).parents[1] / '.mim'
-HUB = 'mmpretrain.apis.model'
 # Folders with a metafile.yml whose models mmpretrain builds; those of det need mmdet's scope.
 FOLDERS = ('us3l', 'baselines', 'linear', 'digits')
-
-
-class HubFinder:
-    """Finder of mmpretrain's module with its ``ModelHub``, which it tells of our models when it is imported."""
-
-    @classmethod
-    def find_spec(cls, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Find that module alone; once, and with a loader that adds our models."""
-        if name != HUB:
-            return None
-        sys.meta_path.remove(cls)
-        spec = importlib.util.find_spec(name)
-        run = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            run(module)
-            add_models(module)
-
-        spec.loader.exec_module = exec_module
-        return spec
 
 
 def add_models(module: ModuleType) -> None:
@@ -79,8 +58,5 @@ def apply() -> bool:
     """Tell mmengine now, and mmpretrain when it is imported."""
     MODULE2PACKAGE[OURS] = OURS
     keep_scope()
-    if HUB in sys.modules:
-        add_models(sys.modules[HUB])
-    else:
-        sys.meta_path.insert(0, HubFinder)
+    after_import({'mmpretrain.apis.model': add_models})
     return True
