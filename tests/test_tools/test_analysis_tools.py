@@ -207,7 +207,7 @@ def test_no_width_within_the_budget_is_a_failure_with_the_table(run_tool, folder
     ('name', 'config', 'args', 'error', 'message'),
     [
         ('raw', PRETRAIN, [], RuntimeError, 'Measure them with `us3l calibrate configs'),
-        ('calibrated', PRETRAIN, ['--widths', 0.5], RuntimeError, 'calibrate_bn.py CONFIG CHECKPOINT --widths 0.5'),
+        ('calibrated', PRETRAIN, ['--widths', 0.5], RuntimeError, 'us3l calibrate CONFIG CHECKPOINT --widths 0.5'),
         ('calibrated', DETECTOR, [], ValueError, 'fixes the width at 1, so there is nothing to choose'),
     ],
 )
