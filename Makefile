@@ -49,5 +49,5 @@ docs: ## build the documentation into docs/_build/html
 	@"$(VENV)/bin/python" -m sphinx -q -W -b html docs docs/_build/html && echo "Open docs/_build/html/index.html"
 
 clean: ## remove caches and build output; runs, data and the environment stay
-	@rm -rf build dist docs/_build htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache *.egg-info us3l_mm/.mim
+	@rm -rf build dist docs/_build htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	@find configs docs projects tests tools us3l_mm -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,11 +1,9 @@
 """Builds us3l_mm. The lists of requirements live in requirements/, one file a purpose."""
 
 import re
-import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
-from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 
@@ -21,21 +19,9 @@ def requirements(name: str) -> list[str]:
     return [line for line in (re.sub(r'(^|\s+)#.*', '', line).strip() for line in lines) if line]
 
 
-class BuildWithConfigs(build_py):
-    """Puts configs/ and tools/ into us3l_mm/.mim of a wheel, where OpenMMLab's tools look for them."""
-
-    def run(self) -> None:
-        super().run()
-        if self.editable_mode:  # the repository itself is used, and has them
-            return
-        mim = Path(self.build_lib, 'us3l_mm', '.mim')
-        skip = shutil.ignore_patterns('__pycache__', 'dev')
-        for folder in ('configs', 'tools'):
-            if (ROOT / folder).is_dir():
-                shutil.copytree(ROOT / folder, mim / folder, ignore=skip, dirs_exist_ok=True)
-        if (ROOT / 'model-index.yml').is_file():
-            shutil.copy2(ROOT / 'model-index.yml', mim)
-
+# us3l_mm/.mim, where OpenMMLab's tools look for these, has links to them; a wheel gets what the links lead to.
+SHIPPED = ['model-index.yml', 'configs/**/*.py', 'configs/**/*.yml', 'configs/**/*.md']
+SHIPPED += ['tools/us3l', 'tools/**/*.py', 'tools/**/*.sh', 'tools/**/*.md']
 
 readme = ROOT / 'README.md'
 setup(
@@ -48,14 +34,23 @@ setup(
     license='Apache-2.0',
     classifiers=[
         'Development Status :: 4 - Beta',
+        'Environment :: Console',
+        'Environment :: GPU :: NVIDIA CUDA',
+        'Intended Audience :: Developers',
         'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3 :: Only',
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     packages=find_packages(include=['us3l_mm', 'us3l_mm.*']),
-    cmdclass={'build_py': BuildWithConfigs},
+    package_data={'us3l_mm': [f'.mim/{pattern}' for pattern in SHIPPED]},
+    exclude_package_data={'us3l_mm': ['.mim/tools/dev/*']},
+    scripts=['tools/us3l'],
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
     extras_require={

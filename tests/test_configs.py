@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.fileio import load
 from mmengine.registry import MODELS, init_default_scope
 
 from builders import ROOT, all_faults
@@ -59,6 +60,7 @@ DIGITS = {  # by part of the name
     '_r18_': 'baselines',
     '': 'us3l',
 }
+INDEX = [model for part in load(ROOT / 'model-index.yml')['Import'] for model in load(ROOT / part)['Models']]
 NAME = re.compile(
     r'(?:(?P<method>[a-z0-9-]+)_)?(?P<family>r|mbv|vit-)(?P<size>\w+?)_(?P<gpus>\d+)xb(?P<batch>\d+)'
     r'(?:-(?P<epochs>\d+)e)?(?:-(?P<variant>[a-z0-9-]+))?(?:_(?P<dataset>\w+))?'
@@ -187,6 +189,23 @@ def check_readme_of_the_folder_has_a_row(path: Path, cfg: Config):
         yield 'README.md of its folder has no row for it'
 
 
+def check_model_index_has_it(path: Path, cfg: Config):
+    """With what it trains, and with the results that its docstring tells, no others."""
+    found = [model for model in INDEX if model['Config'] == str(path.relative_to(ROOT))]
+    if len(found) != 1:
+        yield f'the model index has {len(found)} entries for it: run tools/dev/write_metafiles.py'
+        return
+    about, docstring = found[0]['Metadata'], path.read_text().split('"""')[1]
+    length = {'Epochs': cfg.train_cfg.get('max_epochs'), 'Iterations': cfg.train_cfg.get('max_iters')}
+    yield from unlike('its length', {key: about.get(key) for key in length}, length)
+    gpus = re.search(r'(\d+) GPUs? of', docstring)
+    yield from unlike('its batch', about['Batch Size'], cfg.train_dataloader.batch_size * int(gpus[1] if gpus else 1))
+    numbers = [value for result in found[0].get('Results', ()) for value in result['Metrics'].values()]
+    yield from unlike('having results', bool(numbers), 'Result: not run yet' not in docstring)
+    if not {*map(str, numbers)} <= {*re.findall(r'\d+\.\d+', docstring.partition('Result: ')[2])}:
+        yield f'results {numbers} are not those of its docstring'
+
+
 def check_model_builds(path: Path, cfg: Config):
     cfg = copy.deepcopy(cfg)
     init_default_scope(cfg.default_scope)
@@ -204,6 +223,7 @@ OF_ALL = (
     check_models_of_several_widths_have_our_ddp_wrapper,
     check_images_are_loaded_by_us,
     check_readme_of_the_folder_has_a_row,
+    check_model_index_has_it,
     check_model_builds,
 )
 OF_OURS = (
@@ -222,6 +242,7 @@ def faults(path: Path, cfg: Config) -> list[str]:
 
 
 def test_there_are_configs():
+    assert len(INDEX) == len({model['Name'] for model in INDEX}) == len(CONFIGS)
     assert {path.parent.name for path in CONFIGS} == {'us3l', 'baselines', 'linear', 'det', 'digits'}
 
 
@@ -259,6 +280,8 @@ def test_every_check_finds_its_fault(tmp_path):
         'batch of the learning rate',
         'models of several widths have our ddp wrapper',
         'images are loaded by us',
+        'model index has it',  # epochs
+        'model index has it',  # batch
         'model builds',
     ], found
     assert all_faults([check_readme_of_the_folder_has_a_row], moved, cfg)

@@ -120,7 +120,7 @@ def test_probe_of_images_that_no_transform_resizes_has_their_size(calibrated, ru
 
 
 def test_probe_of_an_uncalibrated_checkpoint_names_the_command(work_dir, run_tool, tmp_path):
-    with pytest.raises(RuntimeError, match=r'tools/calibrate_bn\.py CONFIG CHECKPOINT --widths 1'):
+    with pytest.raises(RuntimeError, match=r'us3l calibrate CONFIG CHECKPOINT --widths 1'):
         run_tool('linear_probe', PROBE, work_dir / 'epoch_4.pth', '--work-dir', tmp_path)
 
 

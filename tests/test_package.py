@@ -1,15 +1,19 @@
-"""What importing the package checks and provides."""
+"""What importing the package checks and provides, in a checkout and from a wheel."""
 
 import ast
 import json
+import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import us3l_mm
+from builders import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -131,3 +135,81 @@ def test_pretraining_and_probing_do_without_mmdet():
     )
     configs = ['configs/digits/r18_1xb64-16e_digits.py', 'configs/digits/r18_1xb128-20e_digits.py']
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *configs], check=True)
+
+
+OTHERS_TOOLS = """
+import os, runpy, sys
+from importlib.util import find_spec
+from mmengine.runner import Runner
+
+Runner.train = lambda runner: print('backbone:', type(runner.model.backbone).__module__, flush=True)
+for library, config in zip(('mmdet', 'mmpretrain'), sys.argv[1:]):
+    child = os.fork()
+    if child == 0:
+        assert 'us3l_mm' not in sys.modules
+        sys.argv = ['train.py', config, '--work-dir', os.path.dirname(config)]
+        runpy.run_path(os.path.dirname(find_spec(library).origin) + '/.mim/tools/train.py', run_name='__main__')
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def test_custom_imports_are_enough_under_others_tools(tmp_path):
+    """mmdet's and mmpretrain's own train.py, each in a process that knows nothing of us."""
+    configs = {
+        'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py': 'neck=dict(in_channels=[32, 64, 128, 256])',
+        'mmpretrain::resnet/resnet18_8xb32_in1k.py': 'head=dict(in_channels=256)',
+    }
+    paths = []
+    for base, rest in configs.items():
+        paths.append(tmp_path / f'{base.partition(":")[0]}.py')
+        backbone = "backbone=dict(type='us3l_mm.SlimmableResNet', width=0.5, init_cfg=None)"
+        imports = "custom_imports = dict(imports=['us3l_mm'])"
+        paths[-1].write_text(f"_base_ = '{base}'\n{imports}\nmodel = dict({backbone}, {rest})\n")
+    command = [sys.executable, '-W', 'ignore', '-c', OTHERS_TOOLS, *map(str, paths)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = [line for line in done.stdout.splitlines() if line.startswith('backbone:')]
+    assert found == ['backbone: us3l_mm.models.backbones.resnet'] * 2, done.stdout + done.stderr
+
+
+def test_wheel_brings_configs_tools_and_the_command(tmp_path):
+    """Built from a copy, unpacked, and used from an empty folder without a checkout in sight."""
+    junk = shutil.ignore_patterns('.*cache', '__pycache__', '*.egg-info', 'build', 'dist')
+    for name in ('configs', 'tools', 'us3l_mm', 'requirements'):
+        shutil.copytree(ROOT / name, tmp_path / 'source' / name, symlinks=True, ignore=junk)
+    for name in ('setup.py', 'README.md', 'LICENSE', 'model-index.yml'):
+        shutil.copy(ROOT / name, tmp_path / 'source')
+    pip = [
+        sys.executable,
+        '-m',
+        'pip',
+        '-q',
+        '--disable-pip-version-check',
+        'wheel',
+        '--no-deps',
+        '--no-build-isolation',
+    ]
+    subprocess.run([*pip, '-w', tmp_path, tmp_path / 'source'], check=True, capture_output=True)
+    shutil.rmtree(tmp_path / 'source')
+    (wheel,) = tmp_path.glob('*.whl')
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / 'site')
+    mim = tmp_path / 'site/us3l_mm/.mim'
+    for folder in ('configs', 'tools'):
+        names = {
+            path.relative_to(ROOT) for path in ROOT.glob(f'{folder}/**/*') if path.suffix in {'.py', '.yml', '.sh'}
+        }
+        assert {name for name in names if not (mim / name).is_file()} == {n for n in names if n.parts[1] == 'dev'}
+    (script,) = tmp_path.glob('site/*.data/scripts/us3l')
+    (tmp_path / 'empty').mkdir()
+    command = [sys.executable, '-W', 'ignore', script, 'analyze-widths', 'us3l_mm::digits/r18_1xb64-16e_digits.py']
+    subprocess.run(
+        [*command, '--widths', '1.0', '0.5', '--no-latency', '--out', 'costs'],
+        cwd=tmp_path / 'empty',
+        env={**os.environ, 'PYTHONPATH': str(tmp_path / 'site')},
+        check=True,
+        capture_output=True,
+    )
+    rows = json.loads((tmp_path / 'empty/costs.json').read_text())['widths']
+    assert [row['params'] for row in rows] == [700_176, 175_752]  # as the README has them

@@ -1,6 +1,6 @@
 """Run the main job from end to end on a CPU: pretrain without labels, calibrate, probe and detect at several widths.
 
-python tools/demo.py        (or: make demo)
+us3l demo        (or: make demo)
 
 Each step is a command of this project, printed before it runs. After an interruption the same command goes on where it
 stopped; delete work_dirs/demo to start over.
@@ -29,9 +29,10 @@ from us3l_mm.utils.files import write_text
 from us3l_mm.utils.tables import image_text, markdown_table
 from us3l_mm.visualization import write_report
 
-PRETRAIN = 'configs/digits/r18_1xb64-16e_digits.py'
-PROBE = 'configs/digits/r18_1xb128-20e_digits.py'
-DETECT = 'configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py'
+US3L = Path(__file__).with_name('us3l.py')
+PRETRAIN = 'us3l_mm::digits/r18_1xb64-16e_digits.py'
+PROBE = 'us3l_mm::digits/r18_1xb128-20e_digits.py'
+DETECT = 'us3l_mm::digits/retinanet_r18-fpn_1xb4-10e_digits.py'
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 DETECT_WIDTHS = (1.0, 0.5)
 FEW = '10'  # labels of each class
@@ -55,9 +56,9 @@ def say(text: str) -> None:
 
 def run(*command: str) -> None:
     """Run one of our tools as a command, with its output on the screen."""
-    print('$ python ' + shlex.join(command), flush=True)
+    print('$ us3l ' + shlex.join(command), flush=True)
     # One thread: a second one gains little for nets this small, and slows them down several times on a busy machine.
-    done = subprocess.run([sys.executable, *command], env={'OMP_NUM_THREADS': '1', **os.environ})
+    done = subprocess.run([sys.executable, US3L, *command], env={'OMP_NUM_THREADS': '1', **os.environ})
     if done.returncode:
         raise SystemExit(f'demo: this step failed (exit code {done.returncode}), see its messages above')
 
@@ -110,13 +111,13 @@ def main() -> None:
     cfg = read_config(PRETRAIN)
     checkpoint = out / 'pretrain' / f'epoch_{cfg.train_cfg.max_epochs}.pth'
     if not checkpoint.exists():
-        run('tools/train.py', PRETRAIN, '--work-dir', str(out / 'pretrain'), '--resume')
+        run('train', PRETRAIN, '--work-dir', str(out / 'pretrain'), '--resume')
     timed('pretrain')
 
     say('2/5  Measure the batch-norm statistics of each width')
     calibrated = checkpoint.with_name(f'{checkpoint.stem}_calibrated.pth')
     if not calibrated.exists():
-        run('tools/calibrate_bn.py', PRETRAIN, str(checkpoint), '--widths', *map(str, WIDTHS))
+        run('calibrate', PRETRAIN, str(checkpoint), '--widths', *map(str, WIDTHS))
     timed('calibrate')
 
     say('3/5  Probe every width, and the same network before pretraining')
@@ -141,7 +142,7 @@ def main() -> None:
     timed('probe')
 
     say('4/5  Fine-tune a detector at two widths, on digits pasted into photographs')
-    run('tools/dataset_converters/make_digit_scenes.py', str(out / 'scenes'))
+    run('make-digit-scenes', str(out / 'scenes'))
     for row in rows:
         if row['width'] not in DETECT_WIDTHS:
             continue
@@ -149,7 +150,7 @@ def main() -> None:
         options = [f'model.backbone.init_cfg.checkpoint={calibrated}']
         options += [f'{split}_dataloader.dataset.data_root={out}/scenes/' for split in ('train', 'val', 'test')]
         options += DRAW
-        command = ['tools/train.py', DETECT, '--width', str(row['width']), '--work-dir', str(work_dir)]
+        command = ['train', DETECT, '--width', str(row['width']), '--work-dir', str(work_dir)]
         run(*command, '--resume', '--cfg-options', *options)
         row['box_ap'] = round(100 * last_logged(work_dir, 'coco/bbox_mAP'), 2)
         timed(f'detect_w{row["width"]:g}')
@@ -172,9 +173,7 @@ def main() -> None:
     )
     write_text(out / 'report.json', json.dumps(report, indent=2) + '\n')
     title = 'US3L on digits: one pretraining, every width'
-    write_report(
-        find_runs([out]), out / 'report.html', title, summary, command=f'python tools/demo.py --work-dir {out}'
-    )
+    write_report(find_runs([out]), out / 'report.html', title, summary, command=f'us3l demo --work-dir {out}')
     print(text_table(rows))
     print(
         f'\n{summary}\nTook {time.time() - start:.0f} s. Open {out}/report.html; its numbers are in {out}/report.json'

@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
     if args.input and args.format not in PROGRAMS:
         parser.error(f'--input goes with --format {" or ".join(PROGRAMS)}')
     for path in (args.config, args.checkpoint):
-        if not osp.isfile(path):
+        if '::' not in path and not osp.isfile(path):
             parser.error(f'no such file: {path}')
     return args
 

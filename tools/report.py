@@ -7,8 +7,6 @@ The page needs no other file and no network. See docs/report.md.
 """
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,6 +73,7 @@ def published_series(names: list[str]) -> list:
 def main() -> None:
     args = parse_args()
     from us3l_mm.evaluation import find_runs  # here: --help need not wait for them
+    from us3l_mm.utils.arguments import command_line
     from us3l_mm.visualization import write_report
 
     try:
@@ -83,7 +82,7 @@ def main() -> None:
         raise SystemExit(str(error)) from None
     out = args.out or args.work_dirs[0] / 'report.html'
     title = args.title or ', '.join(folder.resolve().name for folder in args.work_dirs)
-    command = shlex.join(['python', *sys.argv])
+    command = command_line()
     figures = write_report(runs, out, title, published=published_series(args.published), command=command)
     print(f'Wrote {out}, and its figures to {figures}/')
 

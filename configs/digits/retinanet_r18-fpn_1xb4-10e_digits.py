@@ -4,7 +4,7 @@ python tools/dataset_converters/make_digit_scenes.py data/digit_scenes
 python tools/train.py configs/digits/retinanet_r18-fpn_1xb4-10e_digits.py --width 0.5 \
     --cfg-options model.backbone.init_cfg.checkpoint=CALIBRATED_CHECKPOINT
 
-Result: box AP (%) on 60 scenes, one seed: 29.6 at width 1.0 and 18.8 at 0.5, as `make demo` printed at commit e8c739e,
+Result: box AP (%) on 60 scenes, one seed: 29.6 and 18.8 at widths 1.0 and 0.5, as `make demo` printed at commit e8c739e,
 after the 16 epochs of configs/digits/r18_1xb64-16e_digits.py. From random weights, by the command above with
 `--cfg-options model.backbone.init_cfg=None`, at an earlier commit of the same day: 11.7 and 14.8.
 """

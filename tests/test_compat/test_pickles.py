@@ -352,6 +352,7 @@ OURS = {
         'dev/snapshot.py': ['torch.export.load'],  # what the same command has exported
         # Shows that its own payloads run where they are loaded unsafely.
         'fault/hostile_files.py': ['Config.fromstring', 'pickle.loads', 'torch.load', 'yaml.load'],
+        'us3l.py': ['exec'],  # one of the tools beside it
     },
     'projects': {},
 }

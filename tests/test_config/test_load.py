@@ -96,7 +96,7 @@ def test_mistyped_config_elsewhere(tmp_path, monkeypatch):
     (tmp_path / 'mine.py').touch()
     for typed, hint in (
         (f'{tmp_path}/mime.py', f'did you mean {tmp_path}/mine.py'),
-        ('xyz.py', 'configs are in configs/'),
+        ('xyz.py', 'paths start from the working directory'),
     ):
         with pytest.raises(FileNotFoundError, match=hint):
             read_config(typed)

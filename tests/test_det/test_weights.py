@@ -84,7 +84,7 @@ def test_shared_head_trains(net, save):
 @pytest.mark.parametrize('cls', [SlimmableResNet, SlimmableResLayer])
 def test_width_without_statistics_names_the_command(net, save, cls):
     checkpoint = save(net.state_dict(), 'backbone.')
-    with pytest.raises(RuntimeError, match=r'no batch-norm statistics for width 0\.7.*calibrate_bn\.py.*--widths 0\.7'):
+    with pytest.raises(RuntimeError, match=r'no batch-norm statistics for width 0\.7.*us3l calibrate.*--widths 0\.7'):
         load(checkpoint, cls, width=0.7)
     load(checkpoint, cls, width=0.7, require_statistics=False)
 
@@ -125,7 +125,7 @@ def test_supervised_checkpoints_load_at_full_width(save, prefix):
         expected = torch.nn.Sequential(*list(plain.children())[:-2])(images)
         torch.testing.assert_close(ours(images)[0], expected, rtol=1e-4, atol=1e-5)
     narrow = dict(prefix=prefix or None, width=0.5, stem_channels=64, base_channels=64)
-    with pytest.raises(RuntimeError, match='(?s)statistics for width 0.5.*calibrate_bn.py.*require_statistics=False'):
+    with pytest.raises(RuntimeError, match='(?s)statistics for width 0.5.*us3l calibrate.*require_statistics=False'):
         load(checkpoint, **narrow)
     sliced = load(checkpoint, **narrow, require_statistics=False)  # batch norm trains: statistics start anew
     assert torch.equal(sliced.layer4[0].conv1.weight, plain.layer4[0].conv1.weight[:256, :128])

@@ -84,7 +84,7 @@ def test_full_width_costs_are_those_of_a_plain_detector(trained):
 
 
 def test_uncalibrated_width_is_refused(trained):
-    with pytest.raises(RuntimeError, match=r'no statistics for width 0\.75 .*tools/calibrate_bn\.py'):
+    with pytest.raises(RuntimeError, match=r'no statistics for width 0\.75 .*us3l calibrate'):
         evaluate_widths(build_runner(*trained), [0.75])
 
 

@@ -289,7 +289,7 @@ def test_narrow_backbone_inside_a_model_loads_the_models_checkpoint(checkpoint):
 
 @pytest.mark.parametrize('width', [0.25, 0.75])
 def test_uncalibrated_checkpoint_is_refused_with_the_command(checkpoint, width):
-    message = rf'no batch-norm statistics for width {width} .*tools/calibrate_bn.py CONFIG CHECKPOINT --widths {width}'
+    message = rf'no batch-norm statistics for width {width} .*us3l calibrate CONFIG CHECKPOINT --widths {width}'
     full, path = checkpoint
     with pytest.raises(RuntimeError, match=message):
         build(width=width).load_state_dict(full.state_dict())

@@ -77,7 +77,7 @@ def test_scores_are_those_of_each_width():
 
 def test_uncalibrated_width_names_the_command():
     model = build(calibrated=(1.0,))
-    with pytest.raises(RuntimeError, match=r'tools/calibrate_bn\.py .* --widths 0\.5'):
+    with pytest.raises(RuntimeError, match=r'us3l calibrate .* --widths 0\.5'):
         model.test_step(batch())
 
 

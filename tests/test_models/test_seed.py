@@ -154,7 +154,7 @@ def test_slimmable_teacher_without_statistics_is_an_error(checkpoint, tmp_path):
     state |= {k: v for k, v in torch.load(checkpoint)['state_dict'].items() if k.startswith('neck')}
     path = tmp_path / 'uncalibrated.pth'
     torch.save(dict(state_dict=state), path)
-    with pytest.raises(RuntimeError, match=r'no batch-norm statistics .*tools/calibrate_bn\.py'):
+    with pytest.raises(RuntimeError, match=r'no batch-norm statistics .*us3l calibrate'):
         build(str(path))
 
 

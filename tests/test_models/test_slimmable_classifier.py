@@ -117,7 +117,7 @@ def test_predictions_are_those_of_each_width(method):
 
 
 def test_evaluating_an_uncalibrated_universal_net_names_the_command():
-    with pytest.raises(RuntimeError, match=r'tools/calibrate_bn\.py'):
+    with pytest.raises(RuntimeError, match=r'us3l calibrate'):
         build('US-Net').eval().test_step(batch())
 
 

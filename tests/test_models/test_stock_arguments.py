@@ -215,7 +215,7 @@ def test_pretraining_that_is_not_calibrated_is_refused_there(width, options):
     """Its zeros and ones are no statistics, though they look like those of a new net."""
     state = randomise_weights(SlimmableResNet(**SMALL)).state_dict()
     net = SlimmableResNet(width=width, **options, **SMALL)
-    with pytest.raises(RuntimeError, match=r'no (batch-norm )?statistics for width .*tools/calibrate_bn.py'):
+    with pytest.raises(RuntimeError, match=r'no (batch-norm )?statistics for width .*us3l calibrate'):
         net.load_state_dict(state)
         net.train()(images())
 
@@ -235,7 +235,7 @@ def test_narrow_widths_of_frozen_norms_need_statistics_and_the_error_says_why(op
     net(images())
     message = (
         r'no statistics for width 0.5 \(calibrated: 1\), by which norm_eval or frozen_stages of the backbone lets it '
-        r'train. Set norm_eval=False and frozen_stages=-1, or measure them by `python tools/calibrate_bn.py'
+        r'train. Set norm_eval=False and frozen_stages=-1, or measure them by `us3l calibrate'
     )
     with use_width(net, 0.5), pytest.raises(RuntimeError, match=message):
         net(images())

@@ -137,7 +137,7 @@ def test_export_works_where_gradients_are_off_and_from_a_trained_net():
 
 
 def test_uncalibrated_width_is_refused(net):
-    with pytest.raises(RuntimeError, match=r'no statistics for width 0.5 .*calibrate_bn.py'):
+    with pytest.raises(RuntimeError, match=r'no statistics for width 0.5 .*us3l calibrate'):
         to_dense(net, 0.5)
     dense = to_dense(net, 0.5, with_statistics=False)
     assert all(not t.any() for name, t in dense.state_dict().items() if name.endswith('running_mean'))

@@ -316,7 +316,7 @@ def test_statistics_of_two_widths_differ(calibrated):
 
 @pytest.mark.parametrize('width', [0.25, 0.75])
 def test_evaluation_at_an_uncalibrated_width_names_the_command(calibrated, width):
-    message = rf'no statistics for width {width} \(calibrated: 0.5, 1\).*tools/calibrate_bn.py .* --widths {width}'
+    message = rf'no statistics for width {width} \(calibrated: 0.5, 1\).*us3l calibrate .* --widths {width}'
     with use_width(calibrated.eval(), width), pytest.raises(RuntimeError, match=message):
         calibrated(torch.randn(2, 3, 6, 6))
 

@@ -125,8 +125,8 @@ def test_next_command_exports_for_the_images_of_the_choice(run_tool, folder, tmp
     chosen = read(tmp_path / 'c')['widths'][0]
     net = SlimmableResNet_CIFAR(**NET)
     assert chosen['size'] == size and chosen['macs'] == width_complexity(net, 1.0, tuple(size))['macs']
-    python, tool, *words = next_command(capsys.readouterr().out)
-    assert (python, tool) == ('python', 'tools/export_width.py') and words[-3:] == options
+    us3l, tool, *words = next_command(capsys.readouterr().out)
+    assert (us3l, tool) == ('us3l', 'export') and words[-3:] == options
     words[words.index('onnx')] = 'torch-export'
     run_tool('export_width', *words, '--out', tmp_path / 'net')
     about = {'us3l_mm.json': ''}
@@ -206,8 +206,8 @@ def test_no_width_within_the_budget_is_a_failure_with_the_table(run_tool, folder
 @pytest.mark.parametrize(
     ('name', 'config', 'args', 'error', 'message'),
     [
-        ('raw', PRETRAIN, [], RuntimeError, 'Measure them with `python tools/calibrate_bn.py configs'),
-        ('calibrated', PRETRAIN, ['--widths', 0.5], RuntimeError, 'calibrate_bn.py CONFIG CHECKPOINT --widths 0.5'),
+        ('raw', PRETRAIN, [], RuntimeError, 'Measure them with `us3l calibrate configs'),
+        ('calibrated', PRETRAIN, ['--widths', 0.5], RuntimeError, 'us3l calibrate CONFIG CHECKPOINT --widths 0.5'),
         ('calibrated', DETECTOR, [], ValueError, 'fixes the width at 1, so there is nothing to choose'),
     ],
 )

@@ -136,7 +136,7 @@ def test_a_failing_width_does_not_stop_the_others(run, commands, capsys):
 
 
 def test_width_that_the_checkpoint_lacks_stops_before_anything_runs(run, commands):
-    with pytest.raises(SystemExit, match=r'width 0.3: .*no batch-norm statistics for width 0.3.*calibrate_bn.py'):
+    with pytest.raises(SystemExit, match=r'width 0.3: .*no batch-norm statistics for width 0.3.*us3l calibrate'):
         run(widths=[1, 0.3])
     assert commands.done == []
 

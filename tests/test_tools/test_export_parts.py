@@ -168,7 +168,7 @@ def test_stock_export_of_a_detector_for_all_widths_is_all_stock(run_tool, models
 
 
 def test_uncalibrated_width_of_a_detector_names_the_command(run_tool, models, tmp_path):
-    with pytest.raises(RuntimeError, match=r'calibrate_bn\.py CONFIG CHECKPOINT --widths 0\.75'):
+    with pytest.raises(RuntimeError, match=r'us3l calibrate CONFIG CHECKPOINT --widths 0\.75'):
         export(run_tool, models[0], 'all widths', 0.75, 'dense', tmp_path / 'net')
 
 

@@ -341,9 +341,9 @@ def test_what_is_there_is_kept_without_force(run_tool, folder, tmp_path):
 @pytest.mark.parametrize(
     ('name', 'config', 'args', 'error', 'message'),
     [
-        ('raw', PRETRAIN, ['--width', 0.5], RuntimeError, 'tools/calibrate_bn.py CONFIG CHECKPOINT --widths 0.5'),
+        ('raw', PRETRAIN, ['--width', 0.5], RuntimeError, 'us3l calibrate CONFIG CHECKPOINT --widths 0.5'),
         ('raw', PRETRAIN, ['--width', 1.0], RuntimeError, 'no batch-norm statistics for width 1 '),
-        ('pretrain', PRETRAIN, ['--width', 0.4], RuntimeError, 'calibrate_bn.py CONFIG CHECKPOINT --widths 0.4'),
+        ('pretrain', PRETRAIN, ['--width', 0.4], RuntimeError, 'us3l calibrate CONFIG CHECKPOINT --widths 0.4'),
         ('pretrain', PRETRAIN, [], ValueError, 'leaves the width open: give --width'),
         ('probe', PROBE, ['--width', 0.3], ValueError, 'no head for width 0.3, only for'),
         ('detector', DETECTOR, ['--width', 0.25], RuntimeError, 'does not fit SlimmableResNet_CIFAR'),

@@ -41,7 +41,7 @@ def test_what_is_not_possible_is_said_in_words(run_tool, checkpoint, tmp_path):
     args = ['--num-images', 20, '--work-dir', tmp_path, '--what', 'retrieval', '--widths', 1.0]
     with pytest.raises(SystemExit, match='two widths at least'):
         run_tool('analyze_features', PROBE, checkpoint, *args)
-    with pytest.raises(UncalibratedError, match='no statistics for width 0.25.*calibrate_bn.py'):
+    with pytest.raises(UncalibratedError, match='no statistics for width 0.25.*us3l calibrate'):
         run_tool('analyze_features', PROBE, checkpoint, *args, 0.25)
     with pytest.raises(SystemExit, match=r'images \[999\] of --images are not among the 20'):
         run_tool('analyze_features', PROBE, checkpoint, *args, 0.5, '--images', 999)

@@ -84,3 +84,10 @@ def test_options_are_explained_by_an_example(script, monkeypatch):
         assert action.help, action.dest
         takes_any = action.nargs != 0 and not action.choices and action.default in (None, False)
         assert not takes_any or EXAMPLE.search(action.help), f'{action.dest}: {action.help}'
+
+
+@pytest.mark.parametrize('script', [name for name in USED if find_script(name).is_relative_to(ROOT / 'tools')])
+def test_completion_knows_every_option(script, monkeypatch):
+    actions = parser_of(script, monkeypatch)._actions
+    options = {option for action in actions for option in action.option_strings if option.startswith('--')}
+    assert {*load_script('us3l').options_of(find_script(script))} == options

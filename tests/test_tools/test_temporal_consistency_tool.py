@@ -51,9 +51,7 @@ def test_two_checkpoints(run_tool, checkpoints, capsys):
         assert (row['mse_moving'], row['nce_moving']) == (row['mse_relative'], row['nce_relative'])
     printed = capsys.readouterr().out
     assert f'| a to b | 0.5 | MSE | {narrow["target"]:.3f} | {narrow["own"]:.3f} |' in printed
-    assert found['says'] in printed and found['command'].startswith(
-        'python tools/analysis_tools/temporal_consistency.py configs'
-    )
+    assert found['says'] in printed and found['command'].startswith('us3l temporal-consistency configs')
 
 
 def test_checkpoint_without_its_teacher_is_refused(run_tool, checkpoints):

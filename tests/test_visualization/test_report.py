@@ -180,11 +180,11 @@ def test_every_part_says_its_numbers(whole):
 
 def test_next_commands_follow_from_what_is_missing(whole, tmp_path):
     page, _ = whole
-    assert 'calibrate_bn.py' in page.text and 'export_width.py' in page.text
-    assert 'tools/linear_probe.py' not in page.text  # that of epoch_3_calibrated.pth is there
+    assert 'us3l calibrate' in page.text and 'us3l export' in page.text
+    assert 'us3l probe' not in page.text  # that of epoch_3_calibrated.pth is there
     write_run(tmp_path / 'a run', us3l_lines(3), saved=['epoch_3.pth', 'epoch_3_calibrated.pth'])
     page, _ = report(tmp_path)
-    assert 'calibrate_bn.py' not in page.text and 'linear_probe.py PROBE_CONFIG' in page.text
+    assert 'us3l calibrate' not in page.text and 'us3l probe PROBE_CONFIG' in page.text
     for part in (
         'k-NN, rank and spread',
         'cost of the training',
@@ -203,12 +203,12 @@ def test_runs_that_did_not_end_well_are_gone_on_with_or_tried_again(tmp_path):
     folder = tmp_path / 'collapsed'
     lower = ['--cfg-options', 'optim_wrapper.optimizer.lr=0.05']
     assert shlex.split(collapsed, comments=True) == [
-        'python', 'tools/train.py', f'{folder}/config.py', '--work-dir', f'{folder}_lower', *lower
+        'us3l', 'train', f'{folder}/config.py', '--work-dir', f'{folder}_lower', *lower
     ]  # fmt: skip
     assert lower == shlex.split(diverged, comments=True)[-2:]
     folder = tmp_path / 'interrupted'
     assert shlex.split(interrupted, comments=True) == [
-        'python', 'tools/train.py', f'{folder}/config.py', '--work-dir', str(folder), '--resume'
+        'us3l', 'train', f'{folder}/config.py', '--work-dir', str(folder), '--resume'
     ]  # fmt: skip
 
 

@@ -10,8 +10,6 @@ insight/NAME.png and NAME.json for each.
 
 import argparse
 import os.path as osp
-import shlex
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -22,7 +20,7 @@ import numpy as np
 import torch
 
 from us3l_mm.slim import parse_single_width, use_width
-from us3l_mm.utils.arguments import CfgOptions, add_own_data, count_from, own_data
+from us3l_mm.utils.arguments import CfgOptions, add_own_data, command_line, count_from, own_data
 
 WHAT = ['cka', 'rank', 'neighbours', 'tsne', 'retrieval', 'cam']
 _PICTURES = 4  # images shown, if none are named
@@ -262,7 +260,7 @@ def main() -> None:
     folder = Path(args.work_dir or osp.dirname(args.checkpoint)) / 'insight'
     for name in args.what:
         insight = made[name]() if name in made else makers[name](found)
-        picture = write_insight(insight, folder, shlex.join(['python', *sys.argv]))
+        picture = write_insight(insight, folder, command_line())
         print(f'\n## {insight.title}\n\n{insight.table}\n\n{insight.says}\nsaved {picture} and {picture.stem}.json')
 
 

@@ -8,11 +8,9 @@ weights.json.
 
 import argparse
 import os.path as osp
-import shlex
-import sys
 from pathlib import Path
 
-from us3l_mm.utils.arguments import count_from
+from us3l_mm.utils.arguments import command_line, count_from
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,7 +56,7 @@ def main() -> None:
             raise SystemExit(f'{path}: {error}') from error
     insight = weight_insight(networks)
     folder = Path(args.work_dir or osp.dirname(args.checkpoints[0])) / 'insight'
-    picture = write_insight(insight, folder, shlex.join(['python', *sys.argv]))
+    picture = write_insight(insight, folder, command_line())
     print(f'## {insight.title}\n\n{insight.table}\n\n{insight.says}\nsaved {picture} and {picture.stem}.json')
 
 

@@ -75,7 +75,7 @@ def parse_args() -> argparse.Namespace:
 
 def export_command(args: argparse.Namespace, chosen: dict) -> str:
     """Write the command that exports the chosen width, for the images that it was chosen by."""
-    words = ['python', 'tools/export_width.py', args.config, args.checkpoint, '--width', f'{chosen["width"]:g}']
+    words = ['us3l', 'export', args.config, args.checkpoint, '--width', f'{chosen["width"]:g}']
     words += ['--format', 'onnx', '--input', *map(str, dict.fromkeys(chosen['size']))]
     return shlex.join([*words, *(['--cfg-options', *args.cfg_text] if args.cfg_options else [])])
 

@@ -117,7 +117,7 @@ def main() -> None:
         groups = group_runs(runs)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise SystemExit(str(error)) from error
-    found = report(runs, shlex.join(['python', 'tools/analysis_tools/temporal_consistency.py', *sys.argv[1:]]))
+    found = report(runs, shlex.join(['us3l', 'temporal-consistency', *sys.argv[1:]]))
     table = consistency_table(groups)
     files = report_files(out, table, found, consistency_figure(groups, found['title']))
     write_files(files, force=True)

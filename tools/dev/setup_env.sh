@@ -32,7 +32,7 @@ fail() {
 step() { printf '[%s/%s] %s\n' "$1" "$STEPS" "$2"; }
 
 fingerprint() {
-    { echo "$ROOT"; cat setup.py us3l_mm/version.py tools/dev/setup_env.sh requirements/*.txt; } |
+    { echo "$ROOT"; cat setup.py us3l_mm/version.py tools/us3l tools/dev/setup_env.sh requirements/*.txt; } |
         if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi | cut -d ' ' -f 1
 }
 

@@ -6,7 +6,7 @@ imports mmdet, the models or data sets of mmpretrain, or ``mmcv.ops``.
 
 import functools
 
-from . import checkpoint, mmcv_ops, multimodal, numpy2, package_lookup, pickles, warning_filters
+from . import checkpoint, mmcv_ops, multimodal, numpy2, package_lookup, pickles, shipped_configs, warning_filters
 
 __all__ = ['setup']
 
@@ -18,5 +18,14 @@ def setup() -> dict[str, bool]:
     Call it before anything imports ``mmcv.ops``, mmdet or mmpretrain: mmcv looks up its compiled operators when it is
     imported.
     """
-    topics = (warning_filters, mmcv_ops, numpy2, package_lookup, checkpoint, pickles, multimodal)
+    topics = (
+        warning_filters,
+        mmcv_ops,
+        numpy2,
+        package_lookup,
+        checkpoint,
+        pickles,
+        multimodal,
+        shipped_configs,
+    )
     return {topic.__name__.rpartition('.')[2]: topic.apply() for topic in topics}

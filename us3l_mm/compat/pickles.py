@@ -10,7 +10,6 @@ Obsolete with packages that read data by formats that hold no code: none yet (mm
 """
 
 import functools
-import importlib.machinery
 import io
 import os
 import pickle
@@ -24,6 +23,7 @@ import yaml
 from mmengine.fileio.handlers import pickle_handler, registry_utils, yaml_handler
 
 from . import checkpoint_types
+from .after_import import after_import
 
 OPTION = 'US3L_ALLOW_PICKLE'
 
@@ -132,29 +132,12 @@ def _close_openimages(module: ModuleType) -> None:
     module.OpenImagesChallengeDataset._get_relation_matrix = relation_matrix
 
 
-# What is done to each module that unpickles files by itself, when it is imported: that takes seconds, and may never be.
+# What is done to each module that unpickles files by itself.
 _CLOSE = {
     'mmpretrain.datasets.cifar': _close_pickle,
     'mmpretrain.models.multimodal.ram.ram': _close_pickle,
     'mmdet.datasets.openimages': _close_openimages,
 }
-
-
-class _CloseOnImport:
-    """Finder of the modules above: runs their function right after they are imported."""
-
-    @staticmethod
-    def find_spec(name: str, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target) if name in _CLOSE else None
-        if spec is not None:
-            run = spec.loader.exec_module
-
-            def run_and_close(module: ModuleType) -> None:
-                run(module)
-                _CLOSE[name](module)
-
-            spec.loader.exec_module = run_and_close
-        return spec
 
 
 def apply() -> bool:
@@ -168,7 +151,5 @@ def apply() -> bool:
     for module in list(sys.modules.values()):
         if getattr(module, '__dict__', {}).get('load') is load:
             module.load = named
-    for name in _CLOSE.keys() & sys.modules.keys():
-        _CLOSE[name](sys.modules[name])
-    sys.meta_path.insert(0, _CloseOnImport)
+    after_import(_CLOSE)
     return True

@@ -5,6 +5,7 @@ import os.path as osp
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.utils import get_installed_path
 from torch import nn
 
 from us3l_mm.registry import find_class
@@ -24,7 +25,8 @@ def read_config(path: str, cfg_options: dict | None = None, own: OwnData | None 
     """Read a config and override entries.
 
     Args:
-        path (str): Config file.
+        path (str): Config file, or the name of one that an installed package ships, such as
+            ``'us3l_mm::us3l/r50_8xb256.py'``.
         cfg_options (dict, optional): Entries to override. A top-level ``data_root``, here or in the file, moves all
             data, see :func:`move_data`. A top-level ``classes``, here or in the file, sets the classes of data sets and
             heads, see :func:`set_classes`.
@@ -40,8 +42,7 @@ def read_config(path: str, cfg_options: dict | None = None, own: OwnData | None 
         ValueError: See :func:`move_data`, :func:`use_own_data`, :func:`set_classes` and :func:`number_folders`; or if a
             top-level key is misspelt.
     """
-    _refuse_missing(Path(path))
-    cfg = apply_own_root(Config.fromfile(path))
+    cfg = apply_own_root(Config.fromfile(_find_config(path)))
     if cfg_options is not None:
         old = cfg.get('data_root')
         cfg.merge_from_dict(cfg_options)
@@ -57,15 +58,17 @@ def read_config(path: str, cfg_options: dict | None = None, own: OwnData | None 
     return limit_topk(number_folders(cfg))
 
 
-def _refuse_missing(path: Path) -> None:
-    """Raise FileNotFoundError with the config that is most like a path, if there is none."""
+def _find_config(name: str | Path) -> Path:
+    """Path of a config; if there is none, raise FileNotFoundError with the one that is most like it."""
+    package, shipped, path = str(name).rpartition('::')
+    path = Path(get_installed_path(package), '.mim/configs', path) if shipped else Path(path)
     if path.is_file():
-        return
+        return path
     folder = path.parent if path.parent.is_dir() and path.parent != Path() else Path('configs')
     names = {str(found): found.stem for found in sorted({*folder.glob('*.py'), *Path('configs').rglob('*.py')})}
     like = nearest(path.stem, list(names.values()))
     meant = next((found for found, name in names.items() if name == like), None)
-    hint = f'did you mean {meant}?' if meant else 'configs are in configs/, paths start from the working directory'
+    hint = f'did you mean {meant}?' if meant else 'paths start from the working directory; `us3l configs` lists ours'
     raise FileNotFoundError(f'no config file {path}; {hint}')
 
 
@@ -80,7 +83,7 @@ def load_config(
     """Read a config for a Runner, with the options that all tools share.
 
     Args:
-        path (str): Config file.
+        path (str): Config file, as for :func:`read_config`.
         cfg_options (dict, optional): Entries to override, before the other arguments; see :func:`read_config`.
         work_dir (str, optional): Folder for logs and checkpoints. Defaults to that of the config, or else to
             ``work_dirs/<name of the config>``.

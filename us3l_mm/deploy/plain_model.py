@@ -148,7 +148,7 @@ def list_widths(path: str, checkpoint: str, cfg_options: dict | None = None) -> 
     if not widths:
         raise RuntimeError(
             f'{checkpoint} has no batch-norm statistics. Measure them with '
-            f'`python tools/calibrate_bn.py {path} {checkpoint}`, or give --widths'
+            f'`us3l calibrate {path} {checkpoint}`, or give --widths'
         )
     return sorted(widths, reverse=True)
 
@@ -265,7 +265,7 @@ def _refuse_changes(source: Config, cfg: Config, width: Width) -> None:
             label = width_label(width)
             raise ValueError(
                 f'model.{name} was trained at full width and cannot read the backbone at width {label}. Train with '
-                f"`tools/train.py {source.filename} --width {label}`, or with the head 'us3l_mm.SlimmableLinearClsHead'"
+                f"`us3l train {source.filename} --width {label}`, or with the head 'us3l_mm.SlimmableLinearClsHead'"
             )
 
 

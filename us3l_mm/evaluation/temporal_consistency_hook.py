@@ -74,7 +74,7 @@ class TemporalConsistencyHook(Hook):
         runner.visualizer.add_scalars(logs, step=runner.iter + 1)
         if is_main_process():
             run = dict(name=Path(runner.work_dir).name, what=describe(self._model), points=self._points)
-            command = f'python tools/analysis_tools/temporal_consistency.py --runs {runner.work_dir}'
+            command = f'us3l temporal-consistency --runs {runner.work_dir}'
             write_text(Path(runner.work_dir) / FILE, json.dumps(report([run], command)) + '\n')
 
     def _embed(self) -> dict[float, Guided]:

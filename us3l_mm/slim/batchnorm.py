@@ -126,7 +126,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         if key not in self.calibrated:
             have = ', '.join(sorted(width_label(parse_key(known)) for known in self.calibrated)) or 'none'
             label = width_label(parse_key(key))
-            measure = f'easure them by `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {label}`'
+            measure = f'easure them by `us3l calibrate CONFIG CHECKPOINT --widths {label}`'
             fix = f'. M{measure}, or train a net of that one width (`width` of the backbone), which keeps its own'
             if self.frozen:
                 fix = (

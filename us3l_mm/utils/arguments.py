@@ -3,6 +3,8 @@
 import argparse
 import os.path as osp
 import re
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 
 import torch
@@ -39,6 +41,14 @@ def count_from(least: int) -> Callable[[str], object]:
 def number_in(interval: str) -> Callable[[str], object]:
     """Make a type for argparse that takes finite numbers in an interval such as ``'(0, 1]'``."""
     return checked(lambda text: check_number('it', _number(text, float), interval))
+
+
+def command_line() -> str:
+    """Write the command that runs here: ``us3l TOOL ...`` or ``python SCRIPT ...``."""
+    program, *arguments = sys.argv
+    return ' '.join(
+        [program if program.startswith('us3l ') else f'python {shlex.quote(program)}', shlex.join(arguments)]
+    )
 
 
 class CfgOptions(DictAction):
@@ -110,7 +120,7 @@ def check_measuring(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     """Check the options of :func:`add_measuring`, and set the number of threads."""
     if args.device == 'cuda' and not torch.cuda.is_available():
         parser.error('--device cuda, but torch finds no GPU here')
-    if not osp.isfile(args.config):
+    if '::' not in args.config and not osp.isfile(args.config):
         parser.error(f'no such file: {args.config}')
     if args.threads is not None:
         torch.set_num_threads(args.threads)

@@ -227,7 +227,7 @@ class SlimmableBackboneMixin(nn.Module):
         label = width_label(width)
         return RuntimeError(
             f'the checkpoint has no batch-norm statistics for width {label} of {type(self).__name__}. Measure them '
-            f'by `python tools/calibrate_bn.py CONFIG CHECKPOINT --widths {label}` or, to train batch norm, set '
+            f'by `us3l calibrate CONFIG CHECKPOINT --widths {label}` or, to train batch norm, set '
             'require_statistics=False'
         )
 

@@ -30,7 +30,7 @@ def dense_classifier(model: BaseModel, head: nn.Module, width: Width, with_stati
         label = width_label(width)
         raise ValueError(
             f'model.head was trained at full width and cannot read the backbone at width {label}; train at that '
-            f"width (`tools/train.py CONFIG --width {label}`), or with 'us3l_mm.SlimmableLinearClsHead'"
+            f"width (`us3l train CONFIG --width {label}`), or with 'us3l_mm.SlimmableLinearClsHead'"
         )
     neck = None if isinstance(model.neck, nn.Identity) else copy.deepcopy(model.neck)
     return ImageClassifier(

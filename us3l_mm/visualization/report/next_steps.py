@@ -38,19 +38,19 @@ def _after_pretraining(run: RunFolder, config: str, probed: set[tuple[str, ...]]
     steps = []
     if not calibrated.exists():
         steps += [f'# {run.name}: measure the batch-norm statistics of the widths you want']
-        steps += [_tool('calibrate_bn', config, _quoted(checkpoint), '--widths 1.0 0.75 0.5 0.25')]
+        steps += [_tool('calibrate', config, _quoted(checkpoint), '--widths 1.0 0.75 0.5 0.25')]
     if calibrated.parts[-2:] not in probed:
         out = _quoted(run.path / 'probe')
         steps += [f'# {run.name}: how good is each width? {_PROBE} is one of configs/linear for your data']
-        steps += [_tool('linear_probe', _PROBE, _quoted(calibrated), '--protocol fast', f'--work-dir {out}')]
+        steps += [_tool('probe', _PROBE, _quoted(calibrated), '--protocol fast', f'--work-dir {out}')]
     steps += [f'# {run.name}: ship a width']
-    steps += [_tool('export_width', config, _quoted(calibrated), '--width 0.5 --format dense')]
+    steps += [_tool('export', config, _quoted(calibrated), '--width 0.5 --format dense')]
     return steps
 
 
 def _tool(name: str, *arguments: str) -> str:
     """Write a command with a line for each of its arguments but the first."""
-    return ' \\\n    '.join([f'python tools/{name}.py {arguments[0]}', *arguments[1:]])
+    return ' \\\n    '.join([f'us3l {name} {arguments[0]}', *arguments[1:]])
 
 
 def _quoted(path: Path) -> str:
@@ -71,13 +71,11 @@ def missing_parts(runs: Sequence[RunFolder]) -> dict[str, str]:
                 "train with default_hooks = dict(cost=dict(type='us3l_mm.CostHook')), as _base_/default_runtime.py has"
             )
         if 'transfer' not in has:
-            found['transfer to other data'] = 'python tools/transfer.py CALIBRATED --datasets FOLDER --widths 1.0 0.5'
+            found['transfer to other data'] = 'us3l transfer CALIBRATED --datasets FOLDER --widths 1.0 0.5'
         if not any(run.insights for run in runs):
-            found['insight'] = 'tools/analysis_tools/ has the commands, such as temporal_consistency.py'
+            found['insight'] = 'us3l analyze-features, analyze-weights and temporal-consistency show it'
     if not has & {*PROTOCOLS, 'table'}:
-        found['accuracy of each width'] = (
-            f'python tools/linear_probe.py {_PROBE} CALIBRATED --protocol fast --work-dir FOLDER'
-        )
+        found['accuracy of each width'] = f'us3l probe {_PROBE} CALIBRATED --protocol fast --work-dir FOLDER'
     detectors = [run for run in runs if run.kind == 'detector']
     if detectors and not any(run.drawn for run in detectors):
         found['drawn boxes'] = (
