@@ -1,7 +1,7 @@
 """Linear evaluation of the small ResNet-18 on digits in photographs, at 3 widths.
 
 python tools/linear_probe.py configs/digits/r18_1xb256-50e_digitphotos.py CALIBRATED_CHECKPOINT --protocol fast
-A CPU is enough. Result: not run yet.
+A CPU is enough. Heads of docs/comparison.md are by --protocol fast. Result: not run yet.
 """
 
 _base_ = [

@@ -2,7 +2,9 @@
 
 python tools/train.py configs/digits/byol_r18_1xb128-48e_digitphotos.py    # the teacher
 python tools/train.py configs/digits/seed_r18_1xb128-48e_digitphotos.py --width 0.5
-A CPU is enough. Result: not run yet.
+Result: logistic regression on frozen features (%), mean of three seeds: 43.77, 35.97 and 27.53 at widths 1.0, 0.5 and
+0.25, in the comparison of docs/comparison.md, commit 063c538.
+A CPU is enough.
 """
 
 _base_ = ['../_base_/models/seed.py', '../_base_/digit_photos_48e.py']

@@ -1,7 +1,9 @@
 """US-Net with SimCLR, ResNet-18 of 16 base channels on digits in photographs.
 
 python tools/train.py configs/digits/us-simclr_r18_1xb128-48e_digitphotos.py
-A CPU is enough. Result: not run yet.
+Result: logistic regression on frozen features (%), mean of three seeds: 71.07, 64.10 and 59.17 at widths 1.0, 0.5 and
+0.25, in the comparison of docs/comparison.md, commit 063c538.
+A CPU is enough.
 """
 
 _base_ = ['../_base_/models/us_simclr.py', '../_base_/digit_photos_48e.py']

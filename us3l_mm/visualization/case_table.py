@@ -101,16 +101,24 @@ def _notes(rows: dict[str, dict], dataset: str) -> list[str]:
 
 def plot_cases(table: Config, rows: dict[str, dict], dataset: str, path: Path) -> None:
     """Plot measured accuracy over MACs, and published accuracy over width beside it where there is any."""
-    panels = [Panel(_curves(rows, 'measured'), 'MACs per image (M)', 'linear accuracy (%)', f'measured, {dataset}')]
+    panels = [
+        Panel(
+            _curves(rows, 'measured', by_name='published_from' in table),
+            'MACs per image (M)',
+            'linear accuracy (%)',
+            f'measured, {dataset}',
+        )
+    ]
     if 'published_from' in table:
         title = f'published, {table.published_from.data}, {table.published_from.name}'
-        panels.append(Panel(_curves(rows, 'published'), 'width', 'linear accuracy (%)', title))
+        panels.append(Panel(_curves(rows, 'published', by_name=True), 'width', 'linear accuracy (%)', title))
     for panel in panels:
         panel.legend = {'title': 'case', 'loc': 'center left', 'bbox_to_anchor': (1, 0.5)}
-    plot_panels(panels, width=6, height=5 if len(panels) > 1 else 4).savefig(path, dpi=120)
+    plot_panels(panels, width=6 if len(panels) > 1 else 8, height=5 if len(panels) > 1 else 4).savefig(path, dpi=120)
 
 
-def _curves(rows: dict[str, dict], key: str) -> list[Curve]:
+def _curves(rows: dict[str, dict], key: str, by_name: bool) -> list[Curve]:
+    """One curve a case, in the legend by its name or by what it is."""
     curves = []
     for index, (name, row) in enumerate(rows.items()):
         style: dict = {'color': f'C{index % 10}', 'fmt': ('o-', 'o--')[index // 10 % 2]}
@@ -121,5 +129,5 @@ def _curves(rows: dict[str, dict], key: str) -> list[Curve]:
             at = [row['macs'][f'{width:g}'] / 1e6 for width in widths]
             if row['measured_std']:
                 style['yerr'] = [row['measured_std'].get(f'{width:g}', 0) for width in widths]
-        curves.append(Curve(at, [points[width] for width in widths], name, options=style))
+        curves.append(Curve(at, [points[width] for width in widths], name if by_name else row['what'], options=style))
     return curves
