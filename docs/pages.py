@@ -15,6 +15,8 @@ from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
 ROOT = Path(__file__).resolve().parents[1]
+# Pages that stand in another place than what they are of.
+PAGES = {'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changelog.md', 'tools/README.md': 'command_line.md'}
 MARKER = '<!-- made by docs/pages.py -->'
 
 
@@ -32,8 +34,8 @@ def front_page() -> str:
 
     def move(link: re.Match) -> str:
         target = link[1]
-        page = {'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changelog.md', 'tools/README.md': 'command_line.md'}
-        return f']({page.get(target) or (target[5:] if target.startswith("docs/") else f"../{target}")})'
+        here = PAGES.get(target) or re.sub('^docs/|^projects/(.*)/README', r'\1', target)
+        return f']({here if (ROOT / "docs" / here).is_file() else f"../{target}"})'
 
     return re.sub(r'\]\((?!https?:|#)([^)]+)\)', move, text)
 
