@@ -4,10 +4,10 @@ A line `<!-- made by docs/pages.py -->` in a page of MADE is replaced. Nothing i
 """
 
 import ast
+import functools
 import importlib.util
 import os
 import re
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def text_of(node: ast.expr) -> str:
 
 def raised(path: Path) -> Iterator[tuple[str, str]]:
     """Name and message of each error that a file raises, or that it hands to argparse or `sys.exit`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    for node in ast.walk(tree(path)):
         call = node.exc if isinstance(node, ast.Raise) else node
         if isinstance(call, ast.Call) and call.args:
             name = ast.unparse(call.func)
@@ -90,10 +90,21 @@ def raised(path: Path) -> Iterator[tuple[str, str]]:
                     yield name.split('.')[-1].replace('exit', 'SystemExit').replace('error', 'usage'), text
 
 
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    """Syntax of a file."""
+    return ast.parse(path.read_text(encoding='utf-8'))
+
+
 def code_files() -> list[Path]:
     """Files whose errors a user can meet: the package and the tools, without those for developers of this project."""
-    tools = [path for folder in ('', 'analysis_tools', 'dataset_converters') for path in (ROOT / 'tools' / folder).glob('*.py')]
-    return sorted((ROOT / 'us3l_mm').glob('[!.]*/**/*.py')) + sorted((ROOT / 'us3l_mm').glob('*.py')) + sorted(tools)
+    tools = [
+        path
+        for folder in ('', 'analysis_tools', 'dataset_converters')
+        for path in (ROOT / 'tools' / folder).glob('*.py')
+    ]
+    rooms = [path for path in (ROOT / 'us3l_mm').rglob('*.py') if '.mim' not in path.parts]
+    return sorted(rooms, key=lambda path: (path.parent, path)) + [ROOT / 'tools/us3l', *sorted(tools)]
 
 
 def errors() -> str:

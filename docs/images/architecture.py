@@ -8,7 +8,9 @@ parts = []
 
 
 def text(x: int, y: int, line: str, size: int = 14, bold: bool = False, middle: bool = True) -> None:
-    style = f'font-size="{size}"' + (' font-weight="bold"' if bold else '') + (' text-anchor="middle"' if middle else '')
+    style = (
+        f'font-size="{size}"' + (' font-weight="bold"' if bold else '') + (' text-anchor="middle"' if middle else '')
+    )
     parts.append(f'<text x="{x}" y="{y}" {style}>{escape(line)}</text>')
 
 
@@ -29,7 +31,7 @@ def net(x: int, y: int, share: float, label: str) -> None:
     """The channels of a network, of which a width uses the first ones."""
     parts.append(f'<rect x="{x}" y="{y}" width="120" height="16" fill="white" stroke="#52606d"/>')
     parts.append(f'<rect x="{x}" y="{y}" width="{round(120 * share)}" height="16" fill="#3e7cb1" stroke="#52606d"/>')
-    text(x - 12, y + 13, label, 13)
+    text(x - 20, y + 13, label, 13)
 
 
 for left, name, what in (
@@ -42,7 +44,9 @@ for left, name, what in (
 for left in (176, 364, 552):
     arrow((left, 48), (left + 30, 48))
 
-parts.append('<rect x="20" y="112" width="720" height="312" rx="12" fill="#f7f9fb" stroke="#52606d" stroke-dasharray="6 4"/>')
+parts.append(
+    '<rect x="20" y="112" width="720" height="312" rx="12" fill="#f7f9fb" stroke="#52606d" stroke-dasharray="6 4"/>'
+)
 text(36, 136, 'MultiWidthTraining.run_step: one iteration, in us3l_mm.models', 15, bold=True, middle=False)
 arrow((662, 76), (662, 158))
 box(40, 160, 190, 76, BLUE, '1. sampler', 'widths of this iteration,', 'from the widest')
@@ -51,7 +55,7 @@ box(532, 160, 190, 76, GREY, 'two views', 'of each image')
 arrow((230, 198), (284, 198))
 arrow((532, 198), (478, 198))
 box(40, 272, 682, 130, 'white')
-text(56, 296, '3. for each width w: us3l_mm.slim makes every layer use its first channels', 14, bold=True, middle=False)
+text(56, 296, '3. for each width: the first channels of every layer', 14, bold=True, middle=False)
 for top, share, label in ((310, 1.0, '1.0'), (336, 0.6, '0.6'), (362, 0.25, '0.25')):
     net(98, top, share, label)
 box(262, 312, 132, 66, ORANGE, 'forward', 'both views')
@@ -76,8 +80,13 @@ for left, name, what in (
     arrow((380, 588), (380, 606), (left + 78, 606), (left + 78, 624))
     box(left, 626, 156, 56, GREEN, name, what)
 
-head = f'<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto"><path d="M0,0L8,4L0,8z" fill="{INK}"/></marker>'
+head = (
+    '<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
+    f'<path d="M0,0L8,4L0,8z" fill="{INK}"/></marker>'
+)
+size = 'viewBox="0 0 760 702" width="760" height="702"'
+paper = '<rect width="760" height="702" rx="12" fill="white"/>'
+body = '\n'.join([f'<defs>{head}</defs>', paper, *parts])
 Path(__file__).with_suffix('.svg').write_text(
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 702" width="760" height="702" font-family="sans-serif" '
-    f'fill="{INK}"><defs>{head}</defs>\n<rect width="760" height="702" rx="12" fill="white"/>\n' + '\n'.join(parts) + '\n</svg>\n'
+    f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" fill="{INK}">\n{body}\n</svg>\n'
 )
