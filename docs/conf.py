@@ -12,6 +12,7 @@ myst_heading_anchors = 3  # links such as data.md#how-fast
 exclude_patterns = ['_build']
 html_theme = 'furo'
 html_title = 'us3l_mm'
+html_show_copyright = False
 html_math_renderer = 'mathml'  # of pages.py
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88

@@ -43,7 +43,7 @@ def front_page() -> str:
 def command_line() -> str:
     """What `--help` of every subcommand prints."""
     parser_of, us3l = load('dev/parsers.py').parser_of, load('us3l.py')
-    os.environ['COLUMNS'] = '110'
+    os.environ['COLUMNS'] = '90'  # what fits the page
     parts = []
     for name, path in us3l.find_tools().items():
         if path.suffix == '.sh':
@@ -141,5 +141,6 @@ def visit_math(self, node) -> None:
 def setup(app) -> dict:
     """Sphinx calls this."""
     app.connect('source-read', fill)
+    app.connect('env-get-outdated', lambda *_: list(MADE))  # the code may have changed
     app.add_html_math_renderer('mathml', (visit_math, None), (visit_math, None))
     return dict(parallel_read_safe=True)

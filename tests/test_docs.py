@@ -220,7 +220,7 @@ def test_quick_start_leads_from_digits_to_onnx(run_tool, tmp_path, capsys):
     tools = load_script('us3l').find_tools()
     text = (ROOT / 'docs/quick_start.md').read_text().replace('epoch_16', 'epoch_1')
     (block,) = re.findall(r'## By commands\n\n```bash\n(.*?)```', text, re.DOTALL)
-    for line in block.splitlines():
+    for line in block.replace('\\\n', '').splitlines():
         _, name, *words = shlex.split(line)
         words = [re.sub('^work_dirs', str(tmp_path), word) for word in words]
         run_tool(tools[name].stem, *words, *SMALLER.get(name, []))
