@@ -190,6 +190,12 @@ def test_front_page_leads_to_pages_that_exist(made):
     assert not [link for link in links if 'docs/' in link]
 
 
+def test_every_room_has_a_page_of_its_api():
+    rooms = {path.parent.name for path in ROOT.glob('us3l_mm/*/__init__.py')} - {'compat'}  # which users do not call
+    listed = re.search(r'```{toctree}\n(.*?)```', (ROOT / 'docs/api/index.md').read_text(), re.DOTALL)[1].split()
+    assert {*listed} == rooms == {path.stem for path in ROOT.glob('docs/api/*.md')} - {'index'}
+
+
 # The first pages, run
 
 
