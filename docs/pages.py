@@ -44,8 +44,9 @@ def command_line() -> str:
     """What `--help` of every subcommand prints."""
     parser_of, us3l = load('dev/parsers.py').parser_of, load('us3l.py')
     os.environ['COLUMNS'] = '90'  # what fits the page
-    parts = []
-    for name, path in us3l.find_tools().items():
+    tools = us3l.find_tools()
+    parts = [f'| [us3l {name}](#us3l-{name}) | {us3l.summary(path)} |' for name, path in tools.items()] + ['']
+    for name, path in tools.items():
         if path.suffix == '.sh':
             text = '\n'.join(line[2:] for line in path.read_text().splitlines()[1:] if line.startswith('# '))
         else:
@@ -131,6 +132,15 @@ def fill(app, docname: str, source: list[str]) -> None:
         source[0] = source[0].replace(MARKER, MADE[docname]())
 
 
+def shorten(
+    app, what, name, obj, options, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Name types without their modules where defaults such as `<factory>` keep Sphinx from doing so."""
+    if signature and '<factory>' in signature:
+        signature = re.sub(r'~?\b(?:[a-z_\d]+\.)+(?=[A-Z])', '', signature)
+    return signature, returned
+
+
 def visit_math(self, node) -> None:
     """Write a formula as MathML, which browsers draw without a script from elsewhere."""
     block = isinstance(node, nodes.math_block)
@@ -141,6 +151,7 @@ def visit_math(self, node) -> None:
 def setup(app) -> dict:
     """Sphinx calls this."""
     app.connect('source-read', fill)
+    app.connect('autodoc-process-signature', shorten)
     app.connect('env-get-outdated', lambda *_: list(MADE))  # the code may have changed
     app.add_html_math_renderer('mathml', (visit_math, None), (visit_math, None))
     return dict(parallel_read_safe=True)
