@@ -20,25 +20,8 @@ EXAMPLE = re.compile(r'such as \S|, as \S|key=value|if not given|\d')
 NOT_OURS = {'local_rank'}
 
 
-class Made(Exception):
-    """A parser is complete."""
-
-
-def parser_of(script, monkeypatch):
-    """Parser of a script, caught when it begins to parse."""
-
-    def stop(parser, *args, **kwargs):
-        raise Made(parser)
-
-    monkeypatch.syspath_prepend(find_script(script).parent)
-    module = load_script(script)
-    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', stop)
-    for name in ('parse_args', 'main'):
-        if hasattr(module, name):
-            with pytest.raises(Made) as found:
-                getattr(module, name)()
-            return found.value.args[0]
-    raise AssertionError(f'{script} has neither parse_args nor main')
+def parser_of(script):
+    return load_script('parsers').parser_of(find_script(script))
 
 
 def numbers(parser):
@@ -58,8 +41,8 @@ def accepts(parser, action, text):
 
 
 @pytest.mark.parametrize('script', SCRIPTS)
-def test_numbers_out_of_range_are_refused(script, monkeypatch):
-    parser = parser_of(script, monkeypatch)
+def test_numbers_out_of_range_are_refused(script):
+    parser = parser_of(script)
     for action in numbers(parser):
         for text in ('-1', 'nan', 'inf', '-inf', '1e999', '', 'True'):
             assert not accepts(parser, action, text), f'{action.dest}={text}'
@@ -67,9 +50,8 @@ def test_numbers_out_of_range_are_refused(script, monkeypatch):
         assert least, action.dest
 
 
-def test_message_of_a_number_names_the_option_and_the_range(monkeypatch, capsys):
-    parser = parser_of('calibrate_bn', monkeypatch)
-    monkeypatch.undo()
+def test_message_of_a_number_names_the_option_and_the_range(capsys):
+    parser = parser_of('calibrate_bn')
     for text, got in (('0', '0 of type int'), ('1.5', "'1.5' of type str"), ('x', "'x' of type str")):
         with pytest.raises(SystemExit):
             parser.parse_args(['config', 'checkpoint', '--num-batches', text])
@@ -77,8 +59,8 @@ def test_message_of_a_number_names_the_option_and_the_range(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize('script', USED)
-def test_options_are_explained_by_an_example(script, monkeypatch):
-    for action in parser_of(script, monkeypatch)._actions:
+def test_options_are_explained_by_an_example(script):
+    for action in parser_of(script)._actions:
         if action.help == argparse.SUPPRESS or action.dest == 'help':
             continue
         assert action.help, action.dest
@@ -87,7 +69,7 @@ def test_options_are_explained_by_an_example(script, monkeypatch):
 
 
 @pytest.mark.parametrize('script', [name for name in USED if find_script(name).is_relative_to(ROOT / 'tools')])
-def test_completion_knows_every_option(script, monkeypatch):
-    actions = parser_of(script, monkeypatch)._actions
+def test_completion_knows_every_option(script):
+    actions = parser_of(script)._actions
     options = {option for action in actions for option in action.option_strings if option.startswith('--')}
     assert {*load_script('us3l').options_of(find_script(script))} == options

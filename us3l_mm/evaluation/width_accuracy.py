@@ -12,7 +12,7 @@ from us3l_mm.slim import check_count, check_list
 
 @METRICS.register_module()
 class WidthAccuracy(BaseMetric):
-    """Top-k accuracy in percent of every width of a :class:`us3l_mm.models.LinearProbe`.
+    """Top-k accuracy in percent of every width of a :class:`us3l_mm.models.classifiers.LinearProbe`.
 
     Args:
         topk (Sequence[int]): Values of k. Defaults to (1,).

@@ -45,7 +45,7 @@ def probe_table(rows: Sequence[dict[str, Any]]) -> str:
     """Format a Markdown table with a line for each width.
 
     Args:
-        rows (Sequence[dict[str, Any]]): See :func:`us3l_mm.evaluation.fast_rows`.
+        rows (Sequence[dict[str, Any]]): See :func:`us3l_mm.evaluation.probe.fast_rows`.
     """
     columns, entries = _columns(rows), _entries(rows)
     header = ['width', 'image', 'params (M)', 'MACs (G)', *columns.values(), *map(_few_title, entries)]
