@@ -140,7 +140,8 @@ def list_widths(path: str, checkpoint: str, cfg_options: dict | None = None) -> 
     if widths is None:
         raise ValueError(f'{cfg.model.backbone.type} has no batch norm, so that every width is ready: give --widths')
     if issubclass(kind, LinearProbe):
-        widths = [width for width in _probed_widths(state, checkpoint) if width in widths]
+        probed = _probed_widths(state, checkpoint)
+        widths = [width for width in widths if width in probed]
     if not widths:
         raise RuntimeError(
             f'{checkpoint} has no batch-norm statistics. Measure them with '
