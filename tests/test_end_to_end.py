@@ -63,7 +63,7 @@ def test_screen_has_a_summary_and_the_log_file_all_settings(work_dir):
     start, first, later = screen.partition('Epoch(train) ')
     assert first and len(start.splitlines()) <= 20
     length = '4 epochs, 8 iterations; 2.5 T by passes'
-    for text in ('US3L (', '0.25 to 1, the lowest in 4 stages', length, str(work_dir)):
+    for text in ('US3L, ', '0.25 to 1, the lowest in 4 stages', length, str(work_dir)):
         assert text in start
     assert 'deprecated' not in screen and 'Exp name' not in later
     (log,) = work_dir.glob('*/*.log')

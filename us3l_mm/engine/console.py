@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from typing import Any
 
 from mmengine.model import is_model_wrapper
@@ -25,10 +26,12 @@ _FOR_THE_FILE = (
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
 )
+# The environment, and where each single weight comes from.
+_SETTINGS = re.compile(r'\n(-+\nSystem environment:|\S+ - torch\.Size\()')
 
 
 def keep_settings_off_screen(logger: logging.Logger) -> None:
-    """Let a logger write mmengine's messages about environment, config and hooks to its files only."""
+    """Let a logger write mmengine's messages about environment, config, hooks and weights to its files only."""
     for handler in logger.handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.addFilter(_for_the_screen)
@@ -36,7 +39,7 @@ def keep_settings_off_screen(logger: logging.Logger) -> None:
 
 def _for_the_screen(record: logging.LogRecord) -> bool:
     text = record.getMessage()
-    return not text.startswith(_FOR_THE_FILE) and '\nSystem environment:\n' not in text[:100]
+    return not text.startswith(_FOR_THE_FILE) and not _SETTINGS.match(text)
 
 
 def start_summary(runner: Runner, loop: BaseLoop) -> str:
@@ -50,9 +53,9 @@ def start_summary(runner: Runner, loop: BaseLoop) -> str:
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     images = len(loop.dataloader.dataset)
-    head = (
-        f'us3l_mm {__version__}, commit {get_git_hash(digits=7)}; {images} training images; {os.cpu_count()} CPU cores'
-    )
+    commit = get_git_hash(digits=7)  # empty outside a checkout
+    where = f', commit {commit}' if commit else ''
+    head = f'us3l_mm {__version__}{where}; {images} training images; {os.cpu_count()} CPU cores'
     facts = dict(
         config=runner.cfg.filename,
         model=_model_text(model),
@@ -67,16 +70,16 @@ def start_summary(runner: Runner, loop: BaseLoop) -> str:
 
 def _model_text(model: nn.Module) -> str:
     backbone = getattr(model, 'backbone', None)
-    parts = {type(model).__name__: model, **({} if backbone is None else {type(backbone).__name__: backbone})}
-    sizes = {
-        name: sum(parameter.numel() for parameter in part.parameters() if parameter.requires_grad)
-        for name, part in parts.items()
-    }
-    device = next(model.parameters()).device
+    name, whole, device = type(model).__name__, _size_text(model), next(model.parameters()).device
+    if backbone is None:
+        return f'{name}, {whole} trained parameters, on {device}'
     return (
-        ' with '.join(f'{name} ({count / 1e6:.3g} M trained parameters)' for name, count in sizes.items())
-        + f', on {device}'
+        f'{name}, {whole} trained parameters, {_size_text(backbone)} of them in {type(backbone).__name__}, on {device}'
     )
+
+
+def _size_text(part: nn.Module) -> str:
+    return f'{sum(parameter.numel() for parameter in part.parameters() if parameter.requires_grad) / 1e6:.3g} M'
 
 
 def _data_text(loop: BaseLoop, devices: int) -> str:
