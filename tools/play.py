@@ -95,7 +95,11 @@ def build_backbone(args: argparse.Namespace, cfg):
         told, pixels = backbone_of_checkpoint(args.checkpoint)
     except ValueError as error:
         if args.config is None:
-            raise SystemExit(f'{error}, or that of a linear probe with this backbone') from None
+            reason = str(error).rpartition('; ')[0]
+            raise SystemExit(
+                f'{reason}. Run `us3l calibrate CONFIG {args.checkpoint}` first, with the CONFIG of its training, and '
+                'give the file that it writes; or give a linear probe with this backbone by --config'
+            ) from None
         told, pixels = cfg.model.backbone, {}
     backbone = MODELS.build({**told, 'init_cfg': None})
     if backbone.width is not None:

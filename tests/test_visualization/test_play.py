@@ -189,7 +189,7 @@ def test_tool_prints_the_address_and_refuses_widths_without_statistics(run_tool,
         run_tool('play', ready, *small, '--widths', 0.75, 0.5)
     with pytest.raises(SystemExit, match='trained with images of 32 pixels, the digits have 16'):
         run_tool('play', save(net, tmp_path / 'large.pth', **{**told, 'input_size': [32, 32]}), *small)
-    with pytest.raises(SystemExit, match='does not tell its backbone'):
+    with pytest.raises(SystemExit, match='does not tell its backbone.* Run `us3l calibrate CONFIG'):
         run_tool('play', save(net, tmp_path / 'silent.pth'), *small)
     run_tool('play', ready, *small)
     assert 'widths 1 0.5; Ctrl-C stops\nhttp://127.0.0.1:' in capsys.readouterr().out
