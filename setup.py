@@ -48,7 +48,7 @@ setup(
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     packages=find_packages(include=['us3l_mm', 'us3l_mm.*']),
-    package_data={'us3l_mm': [f'.mim/{pattern}' for pattern in SHIPPED]},
+    package_data={'us3l_mm': ['visualization/play/page.html', *(f'.mim/{pattern}' for pattern in SHIPPED)]},
     exclude_package_data={'us3l_mm': ['.mim/tools/dev/*']},
     scripts=['tools/us3l'],
     python_requires='>=3.10',

@@ -1,5 +1,6 @@
 """The main job, tiny, through the command lines: pretrain, resume, calibrate, probe, fine-tune nets."""
 
+import contextlib
 import json
 
 import pytest
@@ -32,7 +33,8 @@ SPLITS = ('train', 'val', 'test')
 def work_dir(tmp_path_factory, run_tool):
     """A pretraining of four epochs, one for each stage of dynamic sampling, and its calibration."""
     folder = tmp_path_factory.mktemp('pretrain')
-    run_tool('train', PRETRAIN, '--work-dir', folder, '--cfg-options', *TINY)
+    with open(folder / 'screen.txt', 'w') as screen, contextlib.redirect_stdout(screen):
+        run_tool('train', PRETRAIN, '--work-dir', folder, '--cfg-options', *TINY)
     run_tool('calibrate_bn', PRETRAIN, folder / 'epoch_4.pth', '--widths', *WIDTHS, '--cfg-options', *TINY)
     return folder
 
@@ -54,6 +56,22 @@ def test_log_has_losses_of_each_role_widths_and_feature_std(work_dir):
     last = lines[-1]
     assert last['width_widest'] == 1 and last['width_narrowest'] == 0.25 and 0.25 < last['width_random'] < 1
     assert {'loss', 'loss_widest', 'loss_narrowest', 'loss_random', 'group_reg', 'feature_std'} <= last.keys()
+
+
+def test_screen_has_a_summary_and_the_log_file_all_settings(work_dir):
+    screen = (work_dir / 'screen.txt').read_text()
+    start, first, later = screen.partition('Epoch(train) ')
+    assert first and len(start.splitlines()) <= 20
+    length = '4 epochs, 8 iterations; 2.5 T by passes'
+    for text in ('US3L, ', '0.25 to 1, the lowest in 4 stages', length, str(work_dir)):
+        assert text in start
+    assert 'deprecated' not in screen and 'Exp name' not in later
+    (log,) = work_dir.glob('*/*.log')
+    settings = log.read_text().partition('Epoch(train) ')[0]
+    for text in ('System environment:', 'PyTorch: ', 'Config:', 'width_range=', 'Hooks will be executed'):
+        assert text in settings and text not in start
+    (config,) = work_dir.glob('*/vis_data/config.py')
+    assert 'width_range=' in config.read_text()
 
 
 def test_size_of_images_goes_with_the_weights(work_dir, calibrated):

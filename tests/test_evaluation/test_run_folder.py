@@ -82,6 +82,12 @@ def test_a_new_start_replaces_what_was_there_and_a_test_does_not(tmp_path):
     assert run.log.commit == 'abc1234' and run.kind == 'pretraining'
 
 
+def test_start_outside_a_checkout_has_no_commit(tmp_path):
+    write_run(tmp_path, [], head=LOG_HEAD.replace(', commit abc1234', ''))
+    log = read_run(tmp_path).log
+    assert (log.version, log.commit, log.images, log.cores) == ('1.2.3', '', 1442, 2)
+
+
 def test_warnings_are_kept_and_those_to_developers_are_not(tmp_path):
     entry = '2026/11/27 18:17:10 - mmengine - WARNING - '
     write_run(tmp_path, [], log=f'{entry}"FileClient" will be deprecated\n' + 2 * f'{entry}bad image x.jpg\n')

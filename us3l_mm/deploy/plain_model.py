@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from us3l_mm.config import find_class, input_size, is_detector, read_config, set_width
 from us3l_mm.models import LinearProbe, SlimmableBackboneMixin, SlimmableLinearClsHead, dense_classifier
 from us3l_mm.registry import MODELS
-from us3l_mm.slim import SwitchableBatchNorm2d, Width, check_width, parse_key, width_key, width_label
+from us3l_mm.slim import Width, calibrated_widths, check_width, parse_key, width_label
 from us3l_mm.utils.match_checkpoint import match_checkpoint, weights_of
 
 from .plain_config import plain_config, plain_evaluator
@@ -136,21 +136,18 @@ def list_widths(path: str, checkpoint: str, cfg_options: dict | None = None) -> 
     backbone.load_state_dict(  # which refuses what does not fit by itself
         {key.removeprefix('backbone.'): value for key, value in state.items() if key.startswith('backbone.')}, False
     )
-    norms = [layer.calibrated for layer in backbone.modules() if hasattr(layer, 'calibrated')]
-    norms += [
-        {width_key(1.0), *layer.private} for layer in backbone.modules() if isinstance(layer, SwitchableBatchNorm2d)
-    ]
-    if not norms:
+    widths = calibrated_widths(backbone)
+    if widths is None:
         raise ValueError(f'{cfg.model.backbone.type} has no batch norm, so that every width is ready: give --widths')
-    widths = [width for width in map(parse_key, set.intersection(*norms)) if isinstance(width, float)]
     if issubclass(kind, LinearProbe):
-        widths = [width for width in _probed_widths(state, checkpoint) if width in widths]
+        probed = _probed_widths(state, checkpoint)
+        widths = [width for width in widths if width in probed]
     if not widths:
         raise RuntimeError(
             f'{checkpoint} has no batch-norm statistics. Measure them with '
             f'`us3l calibrate {path} {checkpoint}`, or give --widths'
         )
-    return sorted(widths, reverse=True)
+    return widths
 
 
 def _kind_of(cfg: Config) -> tuple[type, str]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from mmengine.dist import broadcast_object_list, master_only
 from mmengine.hooks import CheckpointHook, IterTimerHook
+from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
-from mmengine.utils import get_git_hash
 
 from us3l_mm.registry import LOOPS, RUNNERS
 from us3l_mm.utils.files import cannot_write, write_files
@@ -19,6 +19,7 @@ from us3l_mm.version import __version__
 from .bad_images_hook import BadImagesHook
 from .check_loaded_hook import CheckLoadedHook
 from .checkpoint_hook import ResumableCheckpointHook
+from .console import keep_settings_off_screen, start_summary
 from .forks import end_forks_by_sigterm
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .non_finite_hook import NonFiniteHook
@@ -45,6 +46,7 @@ class ResumableRunner(Runner):
     - Keys of a checkpoint that are missing, and losses that are not finite, are errors.
     - SIGTERM and SIGINT write a checkpoint and stop, SIGUSR1 writes one and goes on.
     - The ETA knows how many widths the iterations to come train.
+    - The screen shows a summary; environment, config and hooks are in the log file.
 
     For this, our loops, :class:`ResumableCheckpointHook` and :class:`ScheduleTimerHook` take the place of mmengine's
     own; other types are left alone. Arguments as for mmengine's. Use it in any config by
@@ -70,6 +72,12 @@ class ResumableRunner(Runner):
             if self._starts_anew:
                 refuse_to_overwrite(Path(self.work_dir), self.cfg.get('overwrite', False))
 
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """Build the logger, whose files alone have what fills hundreds of lines."""
+        logger = super().build_logger(*args, **kwargs)
+        keep_settings_off_screen(logger)
+        return logger
+
     def register_hook(self, hook: Any, priority: Any = None) -> None:
         """Register a hook, ours in place of mmengine's ``CheckpointHook`` and ``IterTimerHook``."""
         if isinstance(hook, dict) and '://' not in str(hook.get('out_dir')):
@@ -83,10 +91,7 @@ class ResumableRunner(Runner):
             given = {key: value for key, value in loop.items() if key != 'by_epoch'}
             loop = _ours({'type': EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop, **given}, LOOPS)
         loop = super().build_train_loop(loop)
-        self.logger.info(  # tools/report.py reads it
-            f'us3l_mm {__version__}, commit {get_git_hash(digits=7)}; {len(loop.dataloader.dataset)} training images; '
-            f'{os.cpu_count()} CPU cores'
-        )
+        self.logger.info(start_summary(self, loop))
         return loop
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:

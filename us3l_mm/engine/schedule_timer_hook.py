@@ -43,13 +43,16 @@ class ScheduleTimerHook(IterTimerHook):
             runner.message_hub.update_info('eta', float(seconds * (last - now) / (now - before)))
 
 
-def schedule_costs(model: MultiWidthTraining, max_iters: int, max_epochs: int) -> tuple[np.ndarray, np.ndarray]:
+def schedule_costs(
+    model: MultiWidthTraining, max_iters: int, max_epochs: int, power: float = 2
+) -> tuple[np.ndarray, np.ndarray]:
     """Add up what a training costs up to some of its iterations.
 
     Args:
         model (MultiWidthTraining): Model with a sampler.
         max_iters (int): Iterations of the whole training.
         max_epochs (int): Its epochs.
+        power (float): A width w costs ``w ** power``: 2 is about its MACs, 0 counts passes. Defaults to 2.
 
     Returns:
         tuple[np.ndarray, np.ndarray]: Numbers of iterations from 0 to ``max_iters``, and the cost up to each, in
@@ -59,5 +62,5 @@ def schedule_costs(model: MultiWidthTraining, max_iters: int, max_epochs: int) -
     costs = [0.0]
     for first, end in zip(edges[:-1].tolist(), edges[1:].tolist()):
         clock = (first * max_epochs // max_iters, max_epochs) if model.by_epoch else (first, max_iters)
-        costs.append(costs[-1] + (end - first) * sum(width**2 for width in model.sampler(first, *clock)))
+        costs.append(costs[-1] + (end - first) * sum(width**power for width in model.sampler(first, *clock)))
     return edges, np.array(costs)

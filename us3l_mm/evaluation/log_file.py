@@ -6,7 +6,7 @@ from pathlib import Path
 
 _ENTRY = re.compile(r'^(\d+/\d+(?:/\d+)? \d\d:\d\d:\d\d) - mmengine - ([A-Z]+) - (.*)')
 _SETTING = re.compile(r'^    ([A-Za-z][\w. ,]*): (.*)')
-_START = re.compile(r'us3l_mm (\S+), commit (\w+); (\d+) training images; (\d+) CPU cores')
+_START = re.compile(r'us3l_mm ([^\s,;]+)(?:, commit (\w+))?; (\d+) training images; (\d+) CPU cores')
 _EPOCH = re.compile(r'Epoch\(train\)\s*\[\d+\]\[\s*\d+/(\d+)\]')
 _SAVED = re.compile(r'Saving checkpoint at (\d+) (epochs|iterations)')
 _RESUMED = re.compile(r'resumed epoch: \d+, iter: (\d+)')
@@ -63,7 +63,7 @@ def _note(log: LogFile, level: str, text: str) -> None:
         if not any(word in text for word in _UNTOLD) and text not in log.warnings:
             log.warnings.append(text)
     elif start := _START.search(text):
-        log.version, log.commit = start[1], start[2]
+        log.version, log.commit = start[1], start[2] or ''
         log.images, log.cores = int(start[3]), int(start[4])
     elif epoch := _EPOCH.match(text):
         log.epoch_length = int(epoch[1])

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.models import GlobalAveragePooling
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 from us3l_mm.config import find_datasets
 from us3l_mm.deploy.costs import width_complexity
 from us3l_mm.engine import ResumableRunner
+from us3l_mm.engine.console import keep_settings_off_screen
 from us3l_mm.registry import DATASETS
 
 from .feature_files import cached_features, file_hash
@@ -67,6 +69,7 @@ def fast_rows(cfg: Config, checkpoint: str, few: Sequence[str] = (), seeds: int 
     model = MODELS.build(cfg.model)
     if not isinstance(model.neck, (GlobalAveragePooling, nn.Identity)):
         raise ValueError(f'the fast protocol averages feature maps, got model.neck of type {type(model.neck).__name__}')
+    keep_settings_off_screen(MMLogger.get_current_instance())
     model.backbone.init_weights()
     model.to(get_device())
     features_of = batch_features(model.backbone, model.widths, model.data_preprocessor)

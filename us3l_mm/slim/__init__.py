@@ -2,7 +2,7 @@
 
 from .alignment import is_aligned, output_tensors, outputs_close
 from .batchnorm import SlimmableBatchNorm2d, UncalibratedError
-from .calibrate import batch_statistics, calibrate_bn
+from .calibrate import batch_statistics, calibrate_bn, calibrated_widths
 from .channels import slim_channels
 from .dense import dense_layers, to_dense
 from .layers import SlimmableConv2d, SlimmableLayer, SlimmableLinear
@@ -46,6 +46,7 @@ __all__ = [
     'WidthSampler',
     'batch_statistics',
     'calibrate_bn',
+    'calibrated_widths',
     'check_choice',
     'check_count',
     'check_dict',

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from .batchnorm import SlimmableBatchNorm2d
 from .scope import use_width
-from .width import Width, check_width, check_widths
+from .switchable import SwitchableBatchNorm2d
+from .width import Width, check_width, check_widths, parse_key, width_key
 
 
 @contextmanager
@@ -70,6 +71,19 @@ def calibrate_bn(module: nn.Module, widths: Sequence[Width], batches: Iterable[T
         for norm in norms:
             norm.update_rate = None
     return count
+
+
+def calibrated_widths(module: nn.Module) -> list[float] | None:
+    """List the widths for which every batch norm has statistics, from the widest; None if there is no batch norm.
+
+    Widths of parts are left out; see :func:`use_width`.
+    """
+    keys = [layer.calibrated for layer in module.modules() if isinstance(layer, SlimmableBatchNorm2d)]
+    keys += [{width_key(1.0), *layer.private} for layer in module.modules() if isinstance(layer, SwitchableBatchNorm2d)]
+    if not keys:
+        return None
+    widths = map(parse_key, set.intersection(*keys))
+    return sorted((width for width in widths if isinstance(width, float)), reverse=True)
 
 
 def _measure(
