@@ -126,8 +126,8 @@ def test_bash_completes(us3l, capsys):
     assert complete('us3l', 'train', 'x.py', '--am') == ['--amp']
     assert complete('us3l', 'train', 'x.py', '--image') == ['--image-size']  # of us3l_mm.utils.arguments
     assert complete('us3l', 'train', 'README') == ['README.md']
-    assert complete('us3l', 'train', 'us3l_mm', '::', 'us3l/r50_8xb25') == ['us3l/r50_8xb256.py']  # as bash has it
+    assert complete('us3l', 'train', 'us3l_mm', '::', 'us3l/r50_8xb60') == ['us3l/r50_8xb60.py']  # as bash has it
     assert complete('us3l', 'train', 'us3l_mm', '::') == list(us3l.module.find_configs())
-    assert complete('us3l', 'train', 'us3l_mm::us3l/r50_8xb25') == ['us3l_mm::us3l/r50_8xb256.py']
+    assert complete('us3l', 'train', 'us3l_mm::us3l/r50_8xb60') == ['us3l_mm::us3l/r50_8xb60.py']
     us3l('completion', 'zsh')
     assert capsys.readouterr().out == f'autoload -U +X bashcompinit && bashcompinit\n{script}'
