@@ -99,7 +99,7 @@ def check_call(script, words):
         tool, count, given = LAUNCHERS[script.stem]
         words = [*(words[at] for at in given), *words[count:]]
         script = find_script(tool)
-    if 'argparse' not in script.read_text():  # a script that runs when it is imported, and has no options
+    if 'parse_args' not in script.read_text():  # a script that runs when it is imported, and has no options
         if words:
             raise ValueError(f'{script.name} takes no arguments')
     elif '--help' not in words:
