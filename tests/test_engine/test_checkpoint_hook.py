@@ -81,6 +81,14 @@ def checkpoint_hook(runner):
     return hook
 
 
+def test_compiled_code_is_kept_beside_the_work_dirs(tmp_path, monkeypatch):
+    monkeypatch.delenv('TORCHINDUCTOR_CACHE_DIR', raising=False)
+    make_runner(tmp_path / 'dirs' / 'a')
+    assert os.environ['TORCHINDUCTOR_CACHE_DIR'] == str(tmp_path / 'dirs' / 'compiled')
+    make_runner(tmp_path / 'others' / 'b')  # where it has been chosen, it stays
+    assert os.environ['TORCHINDUCTOR_CACHE_DIR'] == str(tmp_path / 'dirs' / 'compiled')
+
+
 def test_ours_stand_in_for_those_of_mmengine(tmp_path):
     runner = make_runner(tmp_path, train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=1))
     runner.train()
