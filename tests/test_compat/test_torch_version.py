@@ -8,7 +8,7 @@ from mmengine.utils.dl_utils import parrots_wrapper
 
 
 def test_mmengine_compares_a_plain_string():
-    assert type(parrots_wrapper.TORCH_VERSION) is str and parrots_wrapper.TORCH_VERSION == torch.__version__
+    assert type(parrots_wrapper.TORCH_VERSION) is str and torch.__version__ == parrots_wrapper.TORCH_VERSION
 
 
 @pytest.mark.slow

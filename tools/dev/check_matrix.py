@@ -3,11 +3,11 @@
 
 tools/dev/check_matrix.py [CELL ...] [--folder FOLDER] [--keep]
 
-A cell, such as py312-pinned, is installed in FOLDER/CELL, tried and removed: up to 7 GB and 15 minutes on 2 cores. Cells
-that are not asked for keep what the page says of them. An environment that is there already is used as it is.
+A cell, such as py312-pinned, is installed in FOLDER/CELL, tried and removed: up to 7 GB and 15 minutes on 2 cores. What
+the page says of other cells stays. An environment that is there already is used as it is.
 
-PIP_CACHE_DIR is where pip keeps its downloads for the next cell. STACK, as of check_wheel.sh, is the site-packages of an
-environment of the same Python, whose packages are not installed anew.
+PIP_CACHE_DIR is where pip keeps its downloads for the next cell. STACK, as of check_wheel.sh, is a folder of packages that
+fit the cell and are not installed anew; several stand on lines of their own.
 """
 
 import argparse
@@ -92,13 +92,13 @@ class Failed(Exception):
     """A step of a cell; its text goes into the page."""
 
 
-def run(log: Path, *command: str | Path) -> None:
+def run(log: Path, *command: str | Path, **variables: str) -> None:
     """Run a command from the root of the repository, with what it prints in a file.
 
     Raises:
         Failed: If it fails, with its last line.
     """
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'Agg'}
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'Agg', **variables}
     with log.open('w') as file:
         done = subprocess.run([*map(str, command)], cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
     if done.returncode:
@@ -142,8 +142,8 @@ def install(cell: Cell, folder: Path) -> None:
     if '--no-build-isolation' in sources:  # what mmcv is built with
         run(folder / 'build.log', *pip, 'setuptools', 'wheel', 'torch', 'numpy')
     run(folder / 'pip.log', *pip, *sources, *wanted)
-    if cell.instead:
-        run(folder / 'forks.log', *pip, '--no-deps', '--no-build-isolation', *cell.instead)
+    if cell.instead:  # without operators: those want a C++20 compiler
+        run(folder / 'forks.log', *pip, '--no-deps', '--no-build-isolation', *cell.instead, MMCV_WITH_OPS='0')
 
 
 def versions(python: Path) -> dict[str, str]:
