@@ -6,8 +6,8 @@ tools/dev/check_matrix.py [CELL ...] [--folder FOLDER] [--keep]
 A cell, such as py312-pinned, is installed in FOLDER/CELL, tried and removed: up to 7 GB and 15 minutes on 2 cores. What
 the page says of other cells stays. An environment that is there already is used as it is.
 
-PIP_CACHE_DIR is where pip keeps its downloads for the next cell. STACK, as of check_wheel.sh, is a folder of packages that
-fit the cell and are not installed anew; several stand on lines of their own.
+PIP_CACHE_DIR is where pip keeps its downloads for the next cell. STACK, as of check_wheel.sh, is a folder of packages
+that fit the cell and are not installed anew; several stand on lines of their own.
 """
 
 import argparse
