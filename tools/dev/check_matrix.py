@@ -92,13 +92,13 @@ class Failed(Exception):
     """A step of a cell; its text goes into the page."""
 
 
-def run(log: Path, *command: str | Path, **variables: str) -> None:
+def run(log: Path, *command: str | Path) -> None:
     """Run a command from the root of the repository, with what it prints in a file.
 
     Raises:
         Failed: If it fails, with its last line.
     """
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'Agg', **variables}
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'Agg'}
     with log.open('w') as file:
         done = subprocess.run([*map(str, command)], cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
     if done.returncode:
@@ -142,8 +142,8 @@ def install(cell: Cell, folder: Path) -> None:
     if '--no-build-isolation' in sources:  # what mmcv is built with
         run(folder / 'build.log', *pip, 'setuptools', 'wheel', 'torch', 'numpy')
     run(folder / 'pip.log', *pip, *sources, *wanted)
-    if cell.instead:  # without operators: those want a C++20 compiler
-        run(folder / 'forks.log', *pip, '--no-deps', '--no-build-isolation', *cell.instead, MMCV_WITH_OPS='0')
+    if cell.instead:  # built where torch is not seen, which leaves the operators of mmcv out
+        run(folder / 'forks.log', *pip, '--no-deps', *cell.instead)
 
 
 def versions(python: Path) -> dict[str, str]:
