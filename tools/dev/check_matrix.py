@@ -2,6 +2,7 @@
 """Try us3l_mm with other versions of Python and of the packages below it, and write docs/compatibility.md.
 
 tools/dev/check_matrix.py [CELL ...] [--folder FOLDER] [--keep]
+tools/dev/check_matrix.py --page
 
 A cell, such as py312-pinned, is installed in FOLDER/CELL, tried and removed: up to 7 GB and 15 minutes on 2 cores. What
 the page says of other cells stays. An environment that is there already is used as it is.
@@ -234,6 +235,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('cells', nargs='*', metavar='CELL', help=f'one of {", ".join(CELLS)}; all if not given')
     parser.add_argument('--folder', type=Path, help='where environments are made; a temporary folder if not given')
     parser.add_argument('--keep', action='store_true', help='leave the environments, 7 GB each, and logs in the folder')
+    parser.add_argument('--page', action='store_true', help='try nothing, write the page anew from the record')
     args = parser.parse_args()
     for name in args.cells:
         if name not in CELLS:
@@ -245,6 +247,9 @@ def main() -> None:
     args = parse_args()
     from us3l_mm.utils.files import write_text
 
+    if args.page:
+        write_text(PAGE, page(json.loads(RECORD.read_text())))
+        return
     folder = (args.folder or Path(tempfile.mkdtemp(prefix='us3l_matrix_'))).resolve()
     print(f'environments and logs: {folder}', flush=True)
     bad = False
