@@ -8,6 +8,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from builders import ABLATIONS, make_optimizer, make_us3l, make_views
 from us3l_mm.models import US3L
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d
@@ -93,3 +94,18 @@ def test_limit_of_graphs_allows_for_all_widths(number):
     model = make_model(sampler=dict(width_step=step, dynamic=False), speed='compiled')
     assert model.sampler.count == number
     assert torch._dynamo.config.cache_size_limit >= number
+
+
+@pytest.mark.gpu
+def test_compiled_graphs_train_the_same_weights_on_a_gpu(set_time):
+    """In float64; the default backend, captured and replayed."""
+    sampler = dict(widths=(1.0, 0.5), dynamic=False)
+    models = [make_us3l(ABLATIONS[17], sampler=sampler, speed=speed).cuda() for speed in ('eager', 'compiled')]
+    for model in models:
+        optimizer = make_optimizer(model)
+        for iteration, views in enumerate(make_views(4)):
+            set_time(iteration, 4, iteration, 4)
+            model.train_step(dict(inputs=[view.cuda() for view in views]), optimizer)
+    assert models[1].graphs is not None
+    for (name, a), b in zip(models[0].named_parameters(), models[1].parameters()):
+        torch.testing.assert_close(b, a, rtol=1e-7, atol=1e-9, msg=lambda text, name=name: f'{name}: {text}')
