@@ -41,8 +41,18 @@ RUNS = (
 FOR_TESTS = ('pytest', 'pytest-timeout', 'safetensors', 'scikit-learn', 'setuptools<82')
 FORKS = ('onedl-mmengine==0.10.12', 'onedl-mmcv==2.3.6', 'onedl-mmpretrain==1.3.6', 'onedl-mmdetection==3.5.1')
 
-NEEDED_BY_FORKS = ('addict', 'einops', 'mat4py', 'matplotlib', 'modelindex', 'opencv-python', 'pycocotools', 'pyyaml')
-NEEDED_BY_FORKS += ('rich', 'scipy', 'shapely', 'termcolor', 'terminaltables', 'tqdm', 'yapf')
+NEEDED_BY_FORKS = (
+    'addict',
+    'einops',
+    'imaug',
+    'mat4py',
+    'matplotlib',
+    'modelindex',
+    'opencv-python',
+    'pycocotools',
+    'pyyaml',
+)
+NEEDED_BY_FORKS += ('rich', 'scipy', 'shapely', 'six', 'termcolor', 'terminaltables', 'tqdm', 'yapf')
 
 
 @dataclass(frozen=True)
