@@ -1,6 +1,6 @@
 # Everyday jobs; `make` alone lists them. The work of set-up is in tools/dev/setup_env.sh.
 #
-#   PYTHON       Python 3.10-3.12 to make the environment with; default: the first found that works
+#   PYTHON       Python 3.10-3.13 to make the environment with; default: the first found that works
 #   US3L_VENV    where the environment lives; default: .venv
 #   TESTS        what `make test` and `make check` take tests from; default: all, in `make test` with the demand on
 #                coverage; e.g. TESTS=tests/test_slim

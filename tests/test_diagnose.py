@@ -92,7 +92,11 @@ def test_packages_that_ask_for_another_version_are_named(tmp_path, monkeypatch):
     )
     add_distribution(tmp_path, 'mmcv', '2.1.0')
     add_distribution(tmp_path, 'mmcv_lite', '2.1.0')
+    add_distribution(tmp_path, 'onedl_mmengine', '0.10.12')
+    mmengine = metadata.version('mmengine')
     assert list(diagnose.mixed_versions()) == [
+        f'mmengine {mmengine}, onedl-mmengine 0.10.12 share a folder. Fix: pip uninstall mmengine onedl-mmengine, then '
+        'install one of them',
         'mmcv 2.1.0, mmcv-lite 2.1.0 share a folder. Fix: pip uninstall mmcv mmcv-lite, then install one of them',
         "opencv-python 5.0.0 needs numpy>=2, found 1.26.4. Fix: pip install 'numpy>=2'",
     ]

@@ -88,7 +88,7 @@ def test_page_leads_from_a_folder_to_onnx_and_to_a_detector(folder, run_tool, ca
     assert [row['width'] for row in probe['widths']] == [1.0, 0.75, 0.5, 0.25]
     assert all('top5' not in row and 0 <= row['top1'] <= 100 for row in probe['widths'])  # of 2 classes
 
-    chosen = re.search(r'^chosen: width (\S+)\. Next: python (.*)$', told, re.MULTILINE)
+    chosen = re.search(r'^chosen: width (\S+)\. Next: us3l (.*)$', told, re.MULTILINE)
     assert float(chosen[1]) == 0.5  # 9.9 MMACs at 32 pixels, where 0.75 has 21
     assert '--input' not in chosen[2] or '--input 32' in chosen[2]
 

@@ -39,6 +39,21 @@ def test_wrong_or_missing_versions_name_the_fix(monkeypatch, name, found, fix):
         us3l_mm.prepare()
 
 
+def test_forks_are_taken_by_their_own_names_and_versions(monkeypatch):
+    found = {'onedl-mmengine': '0.10.12', 'onedl-mmcv': '2.3.6', 'onedl-mmpretrain': '1.3.6'}
+
+    def version(asked):
+        if asked not in found:
+            raise metadata.PackageNotFoundError(asked)
+        return found[asked]
+
+    monkeypatch.setattr(metadata, 'version', version)
+    assert us3l_mm.version_faults() == []
+    found |= {'onedl-mmcv': '2.1.0', 'onedl-mmdetection': '3.5.1'}
+    (fault,) = us3l_mm.version_faults()
+    assert 'needs onedl-mmcv >=2.3.6, <3.0.0, but found 2.1.0. Fix: pip install --no-deps onedl-mmcv==2.3.6' in fault
+
+
 def test_types_are_found_by_scope_without_an_import():
     """Other people's configs need no custom_imports."""
     code = (

@@ -15,6 +15,13 @@ _SUPPORTED = (
     (('mmdet',), '3.3.0', '4.0.0', 'mmdet==3.3.0'),
 )
 _OPTIONAL = ('mmdet',)  # for detection alone
+# The same of maintained forks, which install the same modules; lowest are those that were tried.
+_FORKS = (
+    (('onedl-mmengine',), '0.10.12', '1.0.0', '--no-deps onedl-mmengine==0.10.12'),
+    (('onedl-mmcv',), '2.3.6', '3.0.0', '--no-deps onedl-mmcv==2.3.6'),
+    (('onedl-mmpretrain',), '1.3.6', '2.0.0', '--no-deps onedl-mmpretrain==1.3.6'),
+    (('onedl-mmdetection',), '3.5.1', '4.0.0', '--no-deps onedl-mmdetection==3.5.1'),
+)
 
 
 def _installed(names: tuple[str, ...]) -> str | None:
@@ -30,7 +37,8 @@ def _installed(names: tuple[str, ...]) -> str | None:
 def version_faults() -> list[str]:
     """Say which OpenMMLab packages are missing or have a version that does not work, each with the fix."""
     faults = []
-    for names, lowest, too_high, fix in _SUPPORTED:
+    for original, fork in zip(_SUPPORTED, _FORKS):
+        names, lowest, too_high, fix = original if _installed(fork[0]) is None else fork
         found = _installed(names)
         if found is None and names == _OPTIONAL:
             continue

@@ -17,6 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
@@ -26,7 +27,13 @@ import us3l_mm
 
 GIB = 2**30
 LIBRARIES = ('numpy', 'opencv-python', 'opencv-python-headless', 'pillow', 'setuptools')
-OPENMMLAB = ('mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain', 'mmdet')
+SAME_MODULE = (  # packages of which one can be installed; onedl- are forks
+    ('mmengine', 'onedl-mmengine'),
+    ('mmcv', 'mmcv-lite', 'onedl-mmcv'),
+    ('mmpretrain', 'onedl-mmpretrain'),
+    ('mmdet', 'onedl-mmdetection'),
+)
+OPENMMLAB = tuple(chain(*SAME_MODULE))
 IMPORTED = ('torchvision', 'cv2')
 IMPORTED_BY_US = ('mmpretrain.models', 'mmdet.models', 'us3l_mm.models')  # after compat
 VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'CUDA_VISIBLE_DEVICES', 'US3L_ALLOW_PICKLE')
@@ -157,9 +164,9 @@ def describe_processes() -> str:
 
 def mixed_versions() -> Iterator[str]:
     """Packages of which two are installed, or that ask for another version of one that is."""
-    both = versions(('mmcv', 'mmcv-lite'))
-    if len(both) == 2:
-        yield f'{listed(both)} share a folder. Fix: pip uninstall mmcv mmcv-lite, then install one of them'
+    for found in map(versions, SAME_MODULE):
+        if len(found) > 1:
+            yield f'{listed(found)} share a folder. Fix: pip uninstall {" ".join(found)}, then install one of them'
     for name, version in versions(('us3l_mm', 'torch', 'torchvision', *LIBRARIES, *OPENMMLAB)).items():
         for requirement in map(Requirement, metadata.requires(name) or ()):
             if requirement.marker is not None and not requirement.marker.evaluate({'extra': ''}):

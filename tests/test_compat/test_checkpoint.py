@@ -8,6 +8,7 @@ import pickle
 import random
 import shutil
 import zipfile
+from types import SimpleNamespace
 
 import mmengine
 import numpy as np
@@ -320,6 +321,14 @@ def test_model_list_names_lead_to_safe_loading(tmp_path, monkeypatch):
     for name in ('mine', 'theirs'):
         with pytest.raises((pickle.UnpicklingError, RuntimeError)):
             CheckpointLoader.load_checkpoint(f'openmmlab://{name}')
+    assert not (tmp_path / 'marker').exists()
+
+
+def test_loader_of_the_fork_runs_nothing_that_torch_refuses(tmp_path):
+    module = SimpleNamespace(_safe_torch_load=lambda file, **_: torch.load(file, weights_only=False))
+    checkpoint.close_fork(module)
+    with pytest.raises(pickle.UnpicklingError):
+        module._safe_torch_load(hostile(tmp_path, 'zip'), map_location='cpu')
     assert not (tmp_path / 'marker').exists()
 
 

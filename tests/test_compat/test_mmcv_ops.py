@@ -1,5 +1,6 @@
 """The operators behind ``mmcv.ops`` against loops written from their definitions."""
 
+import importlib.util
 import math
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import torch
 from mmcv.ops import RoIAlign, batched_nms, nms, sigmoid_focal_loss
 
 import us3l_mm.compat
-from us3l_mm.compat import ops
+from us3l_mm.compat import mmcv_ops, ops
 from us3l_mm.compat.mmcv_ops import FallbackExt
 
 fallback_only = pytest.mark.skipif(
@@ -262,9 +263,17 @@ def test_fallback_answers_mmengine_that_mmcv_is_not_full():
     assert not mmcv_full_available()
 
 
-def test_compiled_module_is_left_alone(monkeypatch):
-    from us3l_mm.compat import mmcv_ops
+@fallback_only
+def test_fallback_is_not_asked_for_by_a_search_for_modules():
+    """As mmengine's fork does, which would find it."""
+    assert importlib.util.find_spec('mmcv._ext') is not None
+    names = [name for name, module in sys.modules.items() if 'mmcv_full_available' in getattr(module, '__dict__', {})]
+    asked = [name for name in names if name.startswith('mmengine.')]
+    assert {'mmengine.model.utils', 'mmengine.optim.optimizer.default_constructor'} < set(asked)
+    assert {sys.modules[name].mmcv_full_available for name in asked} == {mmcv_ops.mmcv_full_available}
 
+
+def test_compiled_module_is_left_alone(monkeypatch):
     compiled = object()
     monkeypatch.setitem(sys.modules, 'mmcv._ext', compiled)
     mmcv_ops.apply()

@@ -158,4 +158,4 @@ def test_a_graph_can_capture_the_operations():
     step = augmentation(VIEW)
     numbers = step.draw(N, (H, W), torch.Generator())
     assert numbers.shape == (N, step.columns)
-    assert step.apply(torch.empty(N, 3, H, W, device='meta'), numbers.to('meta')).shape == (N, 3, 12, 12)
+    assert step.apply(torch.empty(N, 3, H, W, device='meta'), numbers.to('meta', torch.float32)).shape == (N, 3, 12, 12)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from us3l_mm.slim import (
     PrefixConv2d,
@@ -403,3 +404,24 @@ def test_copies_keep_statistics_of_their_own(calibrated):
     calibrated.train()(torch.randn(4, 3, 6, 6))  # forgets
     with use_width(twin, 0.5):
         assert torch.equal(twin(x), expected)
+
+
+class Slices(TorchFunctionMode):
+    """Counts the slices that are taken of tensors."""
+
+    count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.Tensor.__getitem__
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('conv', [dict(), dict(groups=4), dict(padding=1, padding_mode='reflect')])
+def test_whole_inputs_are_not_sliced(conv):
+    """PyTorch 2.6 would spend a backward on each."""
+    layer, linear = SlimmableConv2d(8, 8, 3, **conv), SlimmableLinear(8, 4)
+    with Slices() as slices:
+        linear(layer(torch.randn(2, 8, 5, 5)).mean((2, 3)))
+        assert slices.count == 0
+        SlimmableConv2d(8, 8, 3, groups=4)(torch.randn(2, 7, 5, 5))  # three groups of two
+        assert slices.count == 3  # of the input, the weights and the bias

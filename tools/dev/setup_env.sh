@@ -41,7 +41,7 @@ why_not() {
     local version
     version=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || { echo "does not run"; return; }
     case $version in
-        3.10 | 3.11 | 3.12) ;;
+        3.10 | 3.11 | 3.12 | 3.13) ;;
         *) echo "found $version"; return ;;
     esac
     "$1" -c 'import ensurepip, venv' 2>/dev/null ||
@@ -52,16 +52,16 @@ choose_python() {
     local name reason seen=()
     if [[ -n ${PYTHON:-} ]]; then
         reason=$(why_not "$PYTHON")
-        [[ -z $reason ]] || fail "needs Python 3.10-3.12; PYTHON=$PYTHON: $reason." 'Set PYTHON=... to another.'
+        [[ -z $reason ]] || fail "needs Python 3.10-3.13; PYTHON=$PYTHON: $reason." 'Set PYTHON=... to another.'
         return
     fi
-    for name in python3.12 python3.11 python3.10 python3; do
+    for name in python3.12 python3.11 python3.10 python3.13 python3; do
         command -v "$name" >/dev/null || continue
         reason=$(why_not "$name")
         [[ -n $reason ]] || { PYTHON=$name; return; }
         seen+=("$name: $reason")
     done
-    fail 'needs Python 3.10-3.12, found none that works; set PYTHON=/path/to/python3.' ${seen[@]+"${seen[@]}"}
+    fail 'needs Python 3.10-3.13, found none that works; set PYTHON=/path/to/python3.' ${seen[@]+"${seen[@]}"}
 }
 
 space() { # space DIRECTORY MB WHAT
@@ -104,7 +104,7 @@ make_environment() {
         grep -qs INSTALLER "$VENV"/lib/python*/site-packages/pip-*.dist-info/RECORD; then
         if [[ -z ${PYTHON:-} ]]; then
             PYTHON=$VENV/bin/python
-            [[ -z $(why_not "$PYTHON") ]] || fail "$VENV has Python $have, needs 3.10-3.12." 'Remove it, or set US3L_VENV.'
+            [[ -z $(why_not "$PYTHON") ]] || fail "$VENV has Python $have, needs 3.10-3.13." 'Remove it, or set US3L_VENV.'
             return
         fi
         choose_python

@@ -6,7 +6,17 @@ imports mmdet, the models or data sets of mmpretrain, or ``mmcv.ops``.
 
 import functools
 
-from . import checkpoint, mmcv_ops, multimodal, numpy2, package_lookup, pickles, shipped_configs, warning_filters
+from . import (
+    checkpoint,
+    mmcv_ops,
+    multimodal,
+    numpy2,
+    package_lookup,
+    pickles,
+    shipped_configs,
+    torch_version,
+    warning_filters,
+)
 
 __all__ = ['setup']
 
@@ -20,6 +30,7 @@ def setup() -> dict[str, bool]:
     """
     topics = (
         warning_filters,
+        torch_version,
         mmcv_ops,
         numpy2,
         package_lookup,

@@ -13,6 +13,7 @@ import os
 import pickle
 import re
 import zipfile
+from types import ModuleType
 from typing import Any, BinaryIO, NoReturn
 
 import torch
@@ -187,6 +188,14 @@ def _cause(error: Exception) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+def close_fork(module: ModuleType) -> None:
+    """Let the loader of the onedl fork of mmengine refuse what torch refuses: it would run the code in the file."""
+    if hasattr(module, '_safe_torch_load'):
+        module._safe_torch_load = lambda file, map_location=None, weights_only=None: torch.load(
+            file, map_location=map_location, weights_only=True
+        )
+
+
 def apply() -> bool:
     """Replace mmengine's loaders, and extend the allow-list of ``torch.load``."""
     from mmengine.model import PretrainedInit
@@ -211,4 +220,5 @@ def apply() -> bool:
     PretrainedInit.__call__ = _load_pretrained
     # The loaders of model zoos (openmmlab, torchvision, mmcls) look this name up in mmengine's module.
     checkpoint.load_from_http = load_from_http
+    close_fork(checkpoint)
     return True

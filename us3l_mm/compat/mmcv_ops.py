@@ -31,8 +31,7 @@ class FallbackExt(ModuleType):
 
     def __init__(self) -> None:
         super().__init__(NAME, __doc__)
-        # A Runner asks pkgutil for the loader of this module, which fails on a module without a spec. From the loader
-        # None it concludes that there is no full mmcv, which is true.
+        # Whoever looks for this module fails on one without a spec.
         self.__spec__ = importlib.machinery.ModuleSpec(NAME, None)
         for name in OPERATORS:
             setattr(self, name, getattr(ops, name))
@@ -64,11 +63,21 @@ def _missing_operator(name: str) -> Callable:
     return operator
 
 
+def mmcv_full_available() -> bool:
+    """Whether the compiled operators are there: no. mmengine's own finds the replacement, and its fork trusts that."""
+    return False
+
+
 def apply() -> bool:
     """Install the replacement if there is no ``mmcv._ext``."""
     if NAME in sys.modules or importlib.util.find_spec(NAME) is not None:
         return False
     import mmcv
+    from mmengine.utils.dl_utils import misc
 
     mmcv._ext = sys.modules[NAME] = FallbackExt()
+    original = misc.mmcv_full_available
+    for module in list(sys.modules.values()):
+        if getattr(module, '__dict__', {}).get('mmcv_full_available') is original:
+            module.mmcv_full_available = mmcv_full_available
     return True

@@ -139,7 +139,9 @@ class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) to (N, c(width), H', W')."""
         weight, bias, groups = self.active(x.size(1))
-        x = x[:, : groups * weight.size(1)]
+        read = groups * weight.size(1)
+        if read < x.size(1):  # PyTorch 2.6 differentiates a slice of the whole, too
+            x = x[:, :read]
         if self.padding_mode == 'zeros':
             return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
         x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
@@ -188,7 +190,9 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., C_in) to (..., out_features), or to (..., c(width)) with ``slim_out``."""
         weight, bias = self.active(x.size(-1))
-        return F.linear(x[..., : weight.size(1)], weight, bias)
+        if weight.size(1) < x.size(-1):
+            x = x[..., : weight.size(1)]
+        return F.linear(x, weight, bias)
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.Linear:
         """Build the dense layer, a :class:`PrefixLinear` if it drops inputs; see :meth:`SlimmableLayer.dense`."""
