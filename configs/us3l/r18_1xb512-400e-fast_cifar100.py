@@ -3,7 +3,7 @@
 python tools/train.py configs/us3l/r18_1xb512-400e-fast_cifar100.py
 Batch and learning rate are the same. Batch norm and negatives span 512 images, where 4 processes have 128 each. Widths
 come in steps of 0.05, each with CUDA graphs. A CPU needs --cfg-options model.speed=eager.
-1 GPU of 512 images. Result: not run yet.
+12 epochs in place of 400 are in docs/benchmarks.md. 1 GPU of 512 images. Result: not run yet.
 """
 
 _base_ = [

@@ -1,5 +1,6 @@
 """Captured functions replay what they ran, for each kind of inputs; whole trainings are in test_graphs.py."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -54,12 +55,20 @@ def test_numbers_and_modes_are_not_mixed_up():
                 assert found.tolist() == [factor + training] * 2
 
 
-def test_many_kinds_are_not_captured_without_end():
+def test_inputs_that_are_no_keys_are_refused():
+    with pytest.raises(TypeError, match='CUDA graphs take tensors, numbers and text as inputs, got array'):
+        Captured(capture=record)('key', Affine(), torch.ones(2), np.ones(2))
+
+
+def test_many_kinds_are_not_captured_without_end(monkeypatch):
+    said = []
+    monkeypatch.setattr(module, 'print_log', lambda message, **_: said.append(message))
     function, captured = Affine(), Captured(capture=record)
     for _ in range(3):
         for size in range(1, module.MOST + 4):
             assert captured('key', function, torch.ones(size), torch.tensor(3.0))[0].sum() == 3 * size
     assert function.calls == 2 * module.MOST + 3 * 3
+    assert len(said) == 1 and 'give batches one size' in said[0]
 
 
 def test_gradients_are_added_to_those_of_ordinary_runs():

@@ -77,7 +77,7 @@ def goal_config(setup: Setup, speed: str, epochs: int, data: Path | None, work_d
         part.data_root = str(data)
         if list(data.glob('*.npz')):
             part.type = 'us3l_mm.PackedImages'
-            part.pop('download')
+            part.pop('download', None)
     return cfg
 
 

@@ -3,6 +3,7 @@
 import errno
 import functools
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,11 @@ class ResumableRunner(Runner):
         """Set up the environment, and claim the work dir before anything is written to it."""
         super().setup_env(env_cfg)
         end_forks_by_sigterm()
-        # What torch.compile makes; beside the work dirs, so that a resumed or another run starts at once.
-        os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(Path(self.work_dir).parent / 'compiled'))
+        # What torch.compile makes, beside the work dirs, so that a resumed or another run starts at once. It is code
+        # to be loaded, so a folder that others write to is left alone.
+        parent = Path(self.work_dir).parent
+        if os.access(parent, os.W_OK) and not parent.stat().st_mode & stat.S_IWOTH:
+            os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(parent / 'compiled'))
         self._timeout = env_cfg.get('dist_cfg', {}).get('timeout')
         if self.rank == 0:
             self._lock = lock(Path(self.work_dir))

@@ -1,10 +1,12 @@
 """Functions of tensors that a GPU repeats without Python: CUDA graphs with inputs, outputs and gradients."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -44,9 +46,8 @@ class Captured:
 
     def __init__(self, module: nn.Module | None = None, capture: Capture | None = None) -> None:
         self._module = nn.Module() if module is None else module
-        self._parameters = [p for p in self._module.parameters() if p.requires_grad]
-        self._tensors = [*self._module.parameters(), *self._module.buffers()]
-        self._places: list[int] = []
+        self._parameters: list[nn.Parameter] = []  # that have gradients
+        self._places: tuple[dict, dict] = {}, {}  # of parameters and of buffers in memory
         self._gradients: list[Tensor] = []
         self._capture = cuda_graphs() if capture is None else capture
         self._kinds: Counter[Hashable] = Counter()
@@ -60,7 +61,7 @@ class Captured:
         Args:
             key (Hashable): What tells the function from others, and all that its result depends on besides tensors.
             function (Callable): Takes and returns tensors, numbers and None, nested in lists, tuples, dicts and data
-                samples. It may add to ``.grad`` of the parameters.
+                samples, of which it reads no metainfo. It may add to ``.grad`` of the parameters.
             *inputs (Any): Its arguments.
 
         Returns:
@@ -71,14 +72,21 @@ class Captured:
         """
         self._forget_if_moved()
         leaves: list[Tensor] = []
+        modes = (tuple(part.training for part in self._module.modules()), torch.is_grad_enabled(), *_autocast())
         has_gradient = tuple(p.grad is not None for p in self._parameters)
-        mode = (self._module.training, torch.is_grad_enabled(), *_autocast())
-        known, key = (key, has_gradient, mode), (key, has_gradient, mode, _flatten(inputs, leaves))
+        known, key = (key, modes, has_gradient), (key, modes, has_gradient, _flatten(inputs, leaves))
         if key not in self._outputs:
             outputs = function(*inputs)
-            if self._kinds[known] < MOST:
-                self._kinds[known] += 1
+            self._kinds[known] += 1
+            if self._kinds[known] <= MOST:
                 self._outputs[key] = outputs
+            elif self._kinds[known] == MOST + 1:
+                print_log(
+                    f'more than {MOST} kinds of inputs of one pass: further ones run without a CUDA graph, which is '
+                    'slower; give batches one size, and data samples no numbers that are not tensors',
+                    logger='current',
+                    level=logging.WARNING,
+                )
             return outputs
         self._adopt_gradients()
         if key not in self._replays:
@@ -97,12 +105,15 @@ class Captured:
         return type(None), ()
 
     def _forget_if_moved(self) -> None:
-        """Start anew if weights have another place in memory, where replays would not find them."""
-        places = [tensor.data_ptr() for tensor in self._tensors]
-        if places != self._places:
-            for known in (self._kinds, self._outputs, self._replays, self._gradients):
-                known.clear()
-            self._places = places
+        """Start anew if parameters are others, frozen or elsewhere in memory, where replays do not find them."""
+        parameters = {name: (p.data_ptr(), p.requires_grad) for name, p in self._module.named_parameters()}
+        buffers = {name: buffer.data_ptr() for name, buffer in self._module.named_buffers()}
+        known, known_buffers = self._places
+        if parameters != known or any(buffers.get(name) != place for name, place in known_buffers.items()):
+            self._places = parameters, buffers  # more buffers, as statistics of a width, mean nothing
+            self._parameters = [p for p in self._module.parameters() if p.requires_grad]
+            for each in (self._kinds, self._outputs, self._replays, self._gradients):
+                each.clear()
 
     def _adopt_gradients(self) -> None:
         """Move gradients of ordinary runs to where replays add to them."""
@@ -175,6 +186,8 @@ def _flatten(value: Any, leaves: list[Tensor]) -> Hashable:
         return tuple((key, _flatten(part, leaves)) for key, part in value.items())
     if isinstance(value, (list, tuple)):
         return tuple(_flatten(part, leaves) for part in value)
+    if not isinstance(value, Hashable):
+        raise TypeError(f'CUDA graphs take tensors, numbers and text as inputs, got {value!r:.80}: make it a tensor')
     return value
 
 

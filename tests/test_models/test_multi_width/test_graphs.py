@@ -12,6 +12,7 @@ from torch import nn
 from builders import ABLATIONS, make_optimizer, make_us3l, make_views
 from recorded_graph import record
 from us3l_mm.models import SlimmableClassifier
+from us3l_mm.models.multi_width.training import obstacles
 from us3l_mm.slim import SlimmableConv2d, SwitchableBatchNorm2d
 from us3l_mm.utils.captured import Captured
 
@@ -147,6 +148,82 @@ def test_weights_that_move_are_followed(set_time):
     assert_equal(*models, *(train(model, set_time) for model in models))
 
 
+def unfreeze(model, iteration):
+    for parameter in model.backbone.conv1.parameters():
+        parameter.requires_grad_(iteration >= 3)
+
+
+def freeze(model, iteration):
+    for parameter in model.backbone.layer1.parameters():
+        parameter.requires_grad_(iteration < 3)
+
+
+def replace(model, iteration):
+    if iteration == 3:
+        model.backbone.conv1.weight = nn.Parameter(0.9 * model.backbone.conv1.weight.data)
+
+
+def evaluate_a_part(model, iteration):
+    model.neck.bn0.train(iteration < 3)
+
+
+@pytest.mark.parametrize('change', [unfreeze, freeze, replace, evaluate_a_part])
+def test_what_hooks_change_is_followed(change, set_time):
+    models = [make_us3l(ABLATIONS[14], norm_cfg=NORM, sampler=dict(widths=(1.0, 0.5), dynamic=False)) for _ in range(2)]
+    models[1].graphs = Captured(models[1], record)
+    logs = []
+    for model in models:
+        optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05))
+        logs.append([])
+        for iteration, views in enumerate(make_views(7)):
+            set_time(iteration, 7, iteration, 7)
+            change(model, iteration)
+            logs[-1].append(model.train_step(dict(inputs=views), optimizer))
+    assert_equal(*models, *logs)
+
+
+class Scaling(OptimWrapper):
+    """A loss scale, as float16 has it, on a CPU."""
+
+    def __init__(self, optimizer):
+        super().__init__(optimizer)
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=1024.0, growth_interval=2)
+
+    def backward(self, loss):
+        self.loss_scaler.scale(loss).backward()
+
+    def step(self):
+        self.loss_scaler.step(self.optimizer)
+        self.loss_scaler.update()
+
+
+def test_one_model_trained_by_several_wrappers(set_time):
+    """Clipped, then with a loss scale that grows, then with neither, each in graphs of its own."""
+    wrappers = [lambda sgd: OptimWrapper(sgd, clip_grad=dict(max_norm=0.1)), Scaling, OptimWrapper]
+    models = [make_us3l(ABLATIONS[17], sampler=dict(widths=(1.0, 0.5), dynamic=False)) for _ in range(2)]
+    models[1].graphs = Captured(models[1], record)
+    for wrapper in wrappers:
+        logs = [
+            train(model, set_time, optimizer=wrapper(torch.optim.SGD(model.parameters(), lr=0.05))) for model in models
+        ]
+        assert_equal(*models, *logs)
+
+
+def test_the_number_of_micro_batches_may_change(set_time):
+    models = [make_us3l(ABLATIONS[17], sampler=dict(widths=(1.0, 0.5), dynamic=False)) for _ in range(2)]
+    models[1].graphs = Captured(models[1], record)
+    logs = []
+    for model in models:
+        optimizer = make_optimizer(model)
+        logs.append([])
+        for iteration, count in enumerate((2, 2, 2, 4, 4, 4)):
+            set_time(iteration, 6, iteration, 6)
+            model.micro_batches = count
+            views = make_views(1, n=2 * count)[0]
+            logs[-1].append(model.train_step(dict(inputs=views), optimizer))
+    assert_equal(*models, *logs)
+
+
 class Replaces(nn.Module):
     """Counts in a buffer that it replaces."""
 
@@ -194,6 +271,28 @@ def test_a_cpu_is_refused(set_time):
     set_time(0, 4, 0, 4)
     with pytest.raises(ValueError, match=r"speed='graphs' trains by CUDA graphs, which need a GPU.*speed='eager'"):
         model.train_step(dict(inputs=make_views(1)[0]), make_optimizer(model))
+
+
+HOOKS = {
+    'forward': lambda model: model.neck.register_forward_hook(print),
+    'before forward': lambda model: model.neck.register_forward_pre_hook(print),
+    'backward': lambda model: model.neck.register_full_backward_hook(print),
+    'before backward': lambda model: model.neck.register_full_backward_pre_hook(print),
+    'gradient': lambda model: model.backbone.conv1.weight.register_hook(print),
+    'accumulated gradient': lambda model: model.backbone.conv1.weight.register_post_accumulate_grad_hook(print),
+    'checkpointing': lambda model: setattr(model.backbone.layer1[0], 'with_cp', True),
+}
+
+
+@pytest.mark.parametrize('name', HOOKS)
+def test_what_a_replay_would_leave_out_is_refused(name):
+    """Each is one more reason than those of the model alone, which is on a CPU here."""
+    model = make_us3l(ABLATIONS[17])
+    before = list(obstacles(model, model))
+    HOOKS[name](model)
+    (found,) = [what for what in obstacles(model, model) if what not in before]
+    assert 'remove' in found or 'with_cp=False' in found
+    assert 'without Sequential' in list(obstacles(model, nn.Sequential(model)))[1]  # another wrapper, such as DDP
 
 
 @pytest.mark.gpu

@@ -18,7 +18,9 @@ from us3l_mm.utils.captured import Captured
 from .random_ops import augmentation
 from .transform_options import check_transforms
 
-CAPTURED_VALUES = 2**24  # of all views; a graph holds memory for a whole run, and saves little if kernels are long
+CAPTURED_VALUES = (
+    2**24
+)  # of all views or their sources; a graph holds memory for a whole run, and saves little if kernels are long
 
 
 @MODELS.register_module()
@@ -99,7 +101,7 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
             self.graphs = Captured(self)
         drawn = self.draw(images, self._generator())
         with torch.autocast(images[0].device.type, enabled=False):  # half precision would move the crops
-            if self.graphs is None or sum(self.num_views) * images[0].numel() > CAPTURED_VALUES:
+            if self.graphs is None or self._values(images[0]) > CAPTURED_VALUES:
                 views = self.make_views(*images, *drawn)
             else:
                 views = self.graphs('views', self.make_views, *images, *drawn)
@@ -147,6 +149,11 @@ class BatchedViewsPreprocessor(SelfSupDataPreprocessor):
         """Move to another device, say, where the mean has other memory than a graph has captured."""
         self.graphs = None
         return super()._apply(*args, **kwargs)
+
+    def _values(self, images: Tensor) -> int:
+        """Number of values of all views, or of their sources if that is more."""
+        height, width = images.shape[2:] if self.size is None else self.size
+        return sum(self.num_views) * max(images.numel(), images[:, :, :1, :1].numel() * height * width)
 
     def _for_each_view(self, images: Sequence[Tensor]) -> list[Tensor]:
         return list(images) * (sum(self.num_views) // len(images))

@@ -89,7 +89,8 @@ class MultiWidthTraining(BaseModel):
                 'as 0.05, or sampler.widths'
             )
         if speed == 'compiled':  # beyond the limit torch runs uncompiled
-            dynamo.config.cache_size_limit = max(dynamo.config.cache_size_limit, 4 * self.sampler.count)
+            for limit in ('cache_size_limit', 'accumulated_cache_size_limit'):
+                setattr(dynamo.config, limit, max(getattr(dynamo.config, limit), 4 * self.sampler.count))
             self.compile(dynamic=False)
 
     def slimmable_part(self) -> nn.Module:
@@ -212,7 +213,8 @@ class MultiWidthTraining(BaseModel):
                         optim_wrapper.backward(loss)  # in the block: activation checkpointing repeats the forward
                     return loss.detach(), found['outputs']
 
-                loss, outputs = self.run_pass(('student', width), run, batch.inputs, batch.data_samples, arguments)
+                key = 'student', width, len(batches), optim_wrapper, model  # what `run` knows beside its arguments
+                loss, outputs = self.run_pass(key, run, batch.inputs, batch.data_samples, arguments)
             losses.append(loss)
             if batch.widest is None:
                 batch.widest = outputs
@@ -227,7 +229,7 @@ class MultiWidthTraining(BaseModel):
         on_gpu = next(self.parameters()).is_cuda
         if self.speed == 'eager' or self.speed == 'compiled' and not on_gpu:
             return
-        what = next(_obstacles(self, model), None)
+        what = next(obstacles(self, model), None)
         if what is not None:
             raise ValueError(f"speed={self.speed!r} trains by CUDA graphs, which {what}, or set speed='eager'")
         if self.graphs is None:
@@ -248,7 +250,7 @@ class MultiWidthTraining(BaseModel):
         return logs
 
 
-def _obstacles(model: MultiWidthTraining, wrapped: nn.Module) -> Iterator[str]:
+def obstacles(model: MultiWidthTraining, wrapped: nn.Module) -> Iterator[str]:
     """Say what a model has that CUDA graphs would not repeat, with the fix."""
     if not next(model.parameters()).is_cuda:
         yield 'need a GPU: train on one'
@@ -257,7 +259,7 @@ def _obstacles(model: MultiWidthTraining, wrapped: nn.Module) -> Iterator[str]:
     for name, part in model.named_modules():
         if getattr(part, 'with_cp', False):
             yield f'cannot repeat the forward passes of activation checkpointing: set with_cp=False in {name}'
-        if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks:
+        if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
             yield f'would not call the hooks of {name or "the model"}: remove them'
     for name, parameter in model.named_parameters():
         if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
