@@ -1,7 +1,7 @@
 """Slide the width of a checkpoint in the browser: nearest images, class and milliseconds of any image.
 
 python tools/play.py CALIBRATED_CHECKPOINT
-python tools/play.py CALIBRATED_CHECKPOINT --data-root FOLDER --open
+python tools/play.py CALIBRATED_CHECKPOINT --data-root FOLDER
 python tools/play.py CALIBRATED_CHECKPOINT --config configs/linear/r50_1xb256-100e_pets.py --widths 1.0 0.5
 
 The page is served to this machine only. Of the images that it compares with, one part is labelled and votes for the
@@ -10,7 +10,6 @@ class, another one is there to try. Ctrl-C stops it.
 
 import argparse
 import os.path as osp
-import webbrowser
 from dataclasses import replace
 
 import torch
@@ -51,12 +50,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--neighbours', type=count_from(1), default=8, help='nearest images (default: %(default)s)')
     add_own_data(parser)
     parser.add_argument('--port', type=checked(parse_port), default=0, help='port; 0 is a free one')
-    parser.add_argument('--open', action='store_true', help='open the page in the browser')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
     args = parser.parse_args()
     if not osp.isfile(args.checkpoint):
         parser.error(f'no such file: {args.checkpoint}')
+    if args.neighbours > args.num_images:
+        parser.error(f'--neighbours {args.neighbours} are more than --num-images {args.num_images}: raise the latter')
     return args
 
 
@@ -155,19 +155,25 @@ def build(args: argparse.Namespace):
     return Player(backbone, widths, preprocessor, labelled, samples, batches, args.neighbours, args.device)
 
 
+def bind(port: int):
+    """Take the port."""
+    from us3l_mm.visualization.play import PlayServer
+
+    try:
+        return PlayServer(port)
+    except OSError as error:
+        reason = f'cannot serve at --port {port}: {error.strerror}; give another one, or none for a free one'
+        raise SystemExit(reason) from None
+
+
 def main() -> None:
     args = parse_args()
     from us3l_mm.slim import width_label
-    from us3l_mm.visualization.play import PlayServer
 
-    player = build(args)
-    with PlayServer(player, args.port) as server:
-        print(
-            f'widths {" ".join(width_label(row["width"]) for row in player.rows)}; Ctrl-C stops\n{server.url}',
-            flush=True,
-        )
-        if args.open:
-            webbrowser.open(server.url)
+    with bind(args.port) as server:  # first: what follows takes long
+        server.player = build(args)
+        widths = ' '.join(width_label(row['width']) for row in server.player.rows)
+        print(f'widths {widths}; Ctrl-C stops\n{server.url}', flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -18,8 +18,10 @@ from torch.utils.data import DataLoader, Subset
 
 from builders import TinyResNet
 from us3l_mm.datasets import Digits
+from us3l_mm.datasets.image_bytes import decode_image
 from us3l_mm.slim import calibrate_bn, use_width
 from us3l_mm.visualization.play import Player, PlayServer
+from us3l_mm.visualization.play.server import LARGEST
 
 pytest.importorskip('sklearn')
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
@@ -50,7 +52,8 @@ def player(net):
 
 @pytest.fixture(scope='module')
 def server(player):
-    with PlayServer(player) as server:
+    with PlayServer() as server:
+        server.player = player
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -99,7 +102,7 @@ def test_answer_equals_that_of_loops(player, net, width):
 
 
 def test_uploaded_image_goes_the_way_of_a_sample(player):
-    sample, upload = player.sample(5, 0.5), player.upload(stored(player, 5), 0.5)
+    sample, upload = player.sample(5, 0.5), player.upload(decode_image(stored(player, 5)), 0.5)
     assert upload['neighbours'] == sample['neighbours'] and 'truth' not in upload
 
 
@@ -107,9 +110,8 @@ def test_uploaded_image_goes_the_way_of_a_sample(player):
 def test_colours_of_an_uploaded_image_are_those_of_the_data_set(player, monkeypatch, to_rgb):
     monkeypatch.setattr(player.preprocessor, 'to_rgb', to_rgb)
     monkeypatch.setattr(player, 'look', lambda packed, width: packed['inputs'].float().mean(dim=(1, 2)).tolist())
-    out = io.BytesIO()
-    Image.new('RGB', (20, 20), 'red').save(out, 'png')
-    assert player.upload(out.getvalue(), 1.0) == ([0, 0, 255] if to_rgb else [255, 0, 0])
+    red = np.full((20, 20, 3), [0, 0, 255], np.uint8)  # BGR
+    assert player.upload(red, 1.0) == ([0, 0, 255] if to_rgb else [255, 0, 0])
 
 
 def test_server_has_page_state_pictures_and_answers(server, player):
@@ -143,7 +145,7 @@ def test_server_has_page_state_pictures_and_answers(server, player):
         (400, dict(path='/look?width=0.3&sample=1')),
         (404, dict(path='/state', method='POST', body=b'x')),
         (411, dict(path='/look?width=1', method='POST', headers={'Content-Length': '-1'})),
-        (413, dict(path='/look?width=1', method='POST', headers={'Content-Length': '99999999'})),
+        (413, dict(path='/look?width=1', method='POST', body=bytes(LARGEST + 1))),
         (400, dict(path='/look?width=1', method='POST', body=b'no image')),
         (501, dict(path='/state', method='DELETE')),
     ],
@@ -153,6 +155,36 @@ def test_what_is_not_for_us_is_refused(server, status, request_):
     assert found == status
     if status != 501:
         assert content['error']
+
+
+def test_error_of_the_network_is_not_blamed_on_the_image(server, player, monkeypatch):
+    monkeypatch.setattr(player, 'look', lambda packed, width: 1 / 0)
+    status, content = ask(server, '/look?width=1', 'POST', stored(player, 1))
+    assert status == 500 and content['error'].startswith('ZeroDivisionError')
+
+
+@pytest.mark.parametrize('gone', [BrokenPipeError, ConnectionResetError])
+def test_page_that_waits_no_more_is_no_error(server, monkeypatch, capfd, gone):
+    def leave(*args):
+        raise gone
+
+    ended, end = threading.Event(), server.shutdown_request
+    monkeypatch.setattr(server, 'shutdown_request', lambda request: (end(request), ended.set()))
+    monkeypatch.setattr(server.RequestHandlerClass, 'send_response', leave)
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+        ask(server, '/state')
+    assert ended.wait(30)
+    assert 'Error' not in capfd.readouterr().err
+
+
+def test_port_and_neighbours_are_checked_before_the_features(server, run_tool, tmp_path, capsys):
+    file = tmp_path / 'x.pth'
+    file.touch()
+    with pytest.raises(SystemExit, match=f'cannot serve at --port {server.server_port}: Address already in use; give'):
+        run_tool('play', file, '--port', server.server_port)
+    with pytest.raises(SystemExit):
+        run_tool('play', file, '--neighbours', 9, '--num-images', 8)
+    assert '--neighbours 9 are more than --num-images 8' in capsys.readouterr().err
 
 
 def test_only_this_machine_is_served(server):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import mmcv
+import numpy as np
 import torch
 from mmengine.dataset import default_collate
 from mmengine.model import BaseDataPreprocessor
@@ -16,7 +17,6 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import Subset
 
-from us3l_mm.datasets.image_bytes import decode_image
 from us3l_mm.deploy.costs import measure_latency, width_complexity
 from us3l_mm.evaluation import extract_features, knn_accuracy, nearest_neighbours, pooled_features, vote
 from us3l_mm.slim import to_dense
@@ -82,13 +82,8 @@ class Player:
         """Look at one of the samples; see :meth:`look`, with its class as ``truth``."""
         return dict(self.look(self.images['samples'][index], width), truth=self.name(int(self.truth[index])))
 
-    def upload(self, data: bytes, width: float) -> dict[str, Any]:
-        """Look at the content of an image file; see :meth:`look`.
-
-        Raises:
-            Exception: If it is no image; see :func:`us3l_mm.datasets.image_bytes.decode_image`.
-        """
-        pixels = decode_image(data)  # BGR
+    def upload(self, pixels: np.ndarray, width: float) -> dict[str, Any]:
+        """Look at another image, BGR of shape (H, W, 3); see :meth:`look`."""
         if not self._swaps:
             pixels = pixels[..., ::-1].copy()
         shape = pixels.shape[:2]

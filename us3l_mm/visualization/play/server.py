@@ -5,6 +5,7 @@ by another host name is refused, so that a page of the web cannot reach it by a 
 taken for the name of a file.
 """
 
+import contextlib
 import hmac
 import json
 import secrets
@@ -13,9 +14,12 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from us3l_mm.datasets.image_bytes import decode_image
+
 from .player import Player
 
 LARGEST = 2**24  # bytes of an uploaded image
+_DROPPED = 4 * LARGEST  # bytes of a refused one that are read, so that the browser gets to the answer
 _POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' blob:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -27,10 +31,12 @@ class RefusedError(Exception):
 
 
 class PlayServer(ThreadingHTTPServer):
-    """Serves the page; call ``serve_forever`` and open ``url``.
+    """Serves the page; set ``player``, call ``serve_forever`` and open ``url``.
+
+    Attributes:
+        player (Player): What answers. It takes long to make, and the port is ours before.
 
     Args:
-        player (Player): What answers.
         port (int): Port of 127.0.0.1. Defaults to 0: a free one.
 
     Raises:
@@ -38,10 +44,11 @@ class PlayServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    player: Player
 
-    def __init__(self, player: Player, port: int = 0) -> None:
+    def __init__(self, port: int = 0) -> None:
         super().__init__(('127.0.0.1', port), _Handler)
-        self.player, self.token = player, secrets.token_urlsafe(16)
+        self.token = secrets.token_urlsafe(16)
 
     @property
     def url(self) -> str:
@@ -56,6 +63,11 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30  # seconds without a byte
     server_version, sys_version = 'us3l', ''
 
+    def handle(self) -> None:
+        """Answer, unless the page has gone on to another width and waits no more."""
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
     def do_GET(self) -> None:
         """Answer by the page, a picture, or what the network makes of a sample."""
         self._answer(self._get)
@@ -68,12 +80,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: a line a request would hide the address."""
 
     def _answer(self, make: Any) -> None:
+        length = self.headers.get('Content-Length', '')
+        self._unread = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
         try:
             status, (kind, content) = 200, make(*self._route())
         except RefusedError as refusal:
             status, (kind, content) = refusal.args[0], _json(dict(error=refusal.args[1]))
         except Exception as error:  # of the network or of a damaged data set: told, and the server goes on
             status, (kind, content) = 500, _json(dict(error=f'{type(error).__name__}: {error}'))
+        self._drop_body()
         self.send_response(status)
         for name, value in (
             ('Content-Type', kind),
@@ -86,6 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
+
+    def _drop_body(self) -> None:
+        left = min(self._unread or 0, _DROPPED)
+        while left and (part := self.rfile.read(min(left, 2**16))):
+            left -= len(part)
 
     def _route(self) -> tuple[list[str], dict[str, str]]:
         """Split the address into what comes after the token, and the query.
@@ -108,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             return 'text/html; charset=utf-8', files(__package__).joinpath('page.html').read_bytes()
         if parts == ['state']:
             counts = {name: len(images) for name, images in player.images.items()}
-            return _json(dict(widths=player.rows, neighbours=player.neighbours, **counts))
+            return _json(dict(widths=player.rows, neighbours=player.neighbours, largest=LARGEST, **counts))
         if parts == ['look']:
             return _json(player.sample(self._index('samples', query.get('sample')), self._width(query)))
         if len(parts) == 3 and parts[0] == 'image' and parts[1] in player.images:
@@ -118,16 +138,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _post(self, parts: list[str], query: dict[str, str]) -> tuple[str, bytes]:
         if parts != ['look']:
             raise RefusedError(404, 'nothing is here')
-        width, length = self._width(query), self.headers.get('Content-Length', '')
-        if not (length.isascii() and length.isdigit()):
+        width, length = self._width(query), self._unread
+        if length is None:
             raise RefusedError(411, 'the length of the image is missing')
-        if int(length) > LARGEST:
-            raise RefusedError(413, f'the image has {int(length):,} bytes, more than {LARGEST:,}; make it smaller')
-        data = self.rfile.read(int(length))
+        if length > LARGEST:
+            raise RefusedError(413, f'the image has {length:,} bytes, more than {LARGEST:,}; make it smaller')
+        self._unread = 0
         try:
-            return _json(self.server.player.upload(data, width))
+            pixels = decode_image(self.rfile.read(length))
         except Exception as error:  # decoders raise errors of many kinds
             raise RefusedError(400, f'this cannot be read as an image: {error}') from error
+        return _json(self.server.player.upload(pixels, width))
 
     def _width(self, query: dict[str, str]) -> float:
         found = [row['width'] for row in self.server.player.rows if f'{row["width"]:g}' == query.get('width')]
