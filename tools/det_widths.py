@@ -18,11 +18,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.utils import get_git_hash
 
 from us3l_mm.deploy.costs import detector_costs
 from us3l_mm.slim import parse_width, width_label
 from us3l_mm.utils.arguments import CfgOptions, count_from
+from us3l_mm.utils.commit import package_commit
 from us3l_mm.utils.files import write_text
 from us3l_mm.utils.jobs import StepFailed, run_step, run_unfinished
 from us3l_mm.utils.tables import image_text, markdown_table
@@ -127,7 +127,7 @@ def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> N
         metrics=metrics,
         trained=name.removesuffix('.pth'),
         date=time.strftime('%Y-%m-%d'),
-        commit=get_git_hash(digits=7),
+        commit=package_commit(),
     )
     write_text(folder / 'result.json', json.dumps(result, indent=2) + '\n')
 

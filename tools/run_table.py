@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
-from mmengine.utils import get_git_hash
 
 from us3l_mm.slim import check_width
 from us3l_mm.utils.arguments import CfgOptions, count_from, number_in
+from us3l_mm.utils.commit import package_commit
 from us3l_mm.utils.files import write_text
 from us3l_mm.utils.jobs import StepFailed, run_step, run_unfinished
 from us3l_mm.visualization import case_table_text, plot_cases, read_cases
@@ -203,7 +203,7 @@ def run_one(folder: Path, configs: dict[str, Config], gpus: int, lock: int) -> N
         protocol=protocol,
         probe_epochs=probe.train_cfg.max_epochs if protocol == 'paper' else None,
         date=time.strftime('%Y-%m-%d'),
-        commit=get_git_hash(digits=7),
+        commit=package_commit(),
         widths=json.loads((folder / 'probe' / f'{stem}.json').read_text())['widths'],
     )
     write_text(folder / 'result.json', json.dumps(result, indent=2) + '\n')

@@ -109,7 +109,8 @@ def print_completion(arguments: list[str]) -> None:
 
 def run(path: Path, name: str, arguments: list[str]) -> None:
     """Run a script as `python PATH ARGUMENTS` would, but by the name of its subcommand, which runpy would replace."""
-    if path.suffix == '.sh':
+    if path.suffix == '.sh':  # whose python is this one
+        os.environ['PATH'] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get('PATH', os.defpath)])
         os.execvp('bash', ['bash', str(path), *arguments])
     sys.argv, sys.path[0] = [f'us3l {name}', *arguments], str(path.parent)
     script = sys.modules['__main__'] = types.ModuleType('__main__')
@@ -120,7 +121,7 @@ def run(path: Path, name: str, arguments: list[str]) -> None:
 def main() -> None:
     name, *arguments = sys.argv[1:] or ['--help']
     tools, own = find_tools(), dict(configs=print_configs, completion=print_completion)
-    if name in ('-h', '--help'):
+    if name in ('-h', '--help', 'help'):
         print_help()
     elif name == '--version':
         print('us3l_mm', runpy.run_path(str(PACKAGE / 'version.py'))['__version__'])

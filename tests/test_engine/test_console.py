@@ -1,6 +1,7 @@
 """What a training shows on the screen, and what only its log file has."""
 
 import logging
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 from mmengine.logging import MMLogger
 from torch.utils.data import DataLoader
 
-from us3l_mm.engine.console import keep_settings_off_screen, start_summary
+from builders import TinyResNet
+from us3l_mm.engine.console import keep_settings_off_screen, short_schedule, start_summary
+from us3l_mm.models.multi_width import MultiWidthTraining
 
 HIDDEN = [
     '\n' + 60 * '-' + '\nSystem environment:\n    sys.platform: linux',
@@ -60,3 +63,37 @@ def test_summary_of_a_model_of_one_width(epochs):
         '7',
         'out; environment, whole config and hooks: then/then.log',
     ]
+
+
+class Widths(MultiWidthTraining):
+    def __init__(self, by_epoch, **sampler):
+        super().__init__()
+        self.backbone = TinyResNet()
+        self.set_training(sampler, None, 'per_width', by_epoch)
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize(
+    'sampler', [{}, dict(widths=[1.0, 0.75, 0.5, 0.25]), dict(dynamic=False), dict(dynamic=False, slow_start=0.5)]
+)
+@pytest.mark.parametrize('length', range(1, 6))
+def test_summary_tells_the_widths_that_are_drawn(by_epoch, sampler, length):
+    model = Widths(by_epoch, **sampler)
+    loop = SimpleNamespace(
+        dataloader=DataLoader(range(8), 4),
+        max_epochs=length if by_epoch else 1,
+        max_iters=length * (10 if by_epoch else 1),
+    )
+    runner = SimpleNamespace(
+        model=model, cfg=SimpleNamespace(filename='a.py'), world_size=1, seed=7, work_dir='out', timestamp='then'
+    )
+    drawn = [model.sampler(epoch, epoch, length) for epoch in range(length)]
+    lowest = min(map(min, drawn))
+    text = next(line for line in start_summary(runner, loop).splitlines() if line.startswith('  widths'))
+    told = [float(word) for word in text.replace(',', '').split() if word[0].isdigit() and word != '4']
+    assert min(told) == pytest.approx(lowest) and max(told) == 1
+    warning = short_schedule(runner, loop)
+    assert bool(warning) == (lowest > 0.26) == ('none below' in warning)
+    if warning:
+        assert f'{lowest:g} is trained' in warning and ('--epochs' in warning) == by_epoch
+        assert re.search('[= ]2 ' if 'slow_start' in sampler else '[= ]4 ', warning.rpartition(';')[2])

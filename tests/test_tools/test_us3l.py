@@ -1,5 +1,6 @@
 """The command us3l: one name for every tool, by the code of tools/."""
 
+import os
 import re
 import subprocess
 import sys
@@ -90,6 +91,26 @@ def test_configs_of_other_names(us3l):
         read_config('us3l_mm::us3l/r50_8xb265.py')
     with pytest.raises(ModuleNotFoundError, match="no package 'nothing'"):
         read_config('nothing::us3l/r50_8xb256.py')
+
+
+def test_scripts_of_the_shell_take_the_python_of_the_command(us3l, monkeypatch):
+    def leave(*call):  # as exec does
+        raise SystemExit(*call, os.environ['PATH'])
+
+    monkeypatch.setenv('PATH', '/bin')
+    monkeypatch.setattr('os.execvp', leave)
+    with pytest.raises(SystemExit) as left:
+        us3l('dist-train', 'x.py', '2')
+    program, arguments, path = left.value.args
+    assert program == 'bash' and arguments[2:] == ['x.py', '2']
+    assert path == f'{os.path.dirname(sys.executable)}{os.pathsep}/bin'
+
+
+def test_help_is_a_command_too(us3l, capsys):
+    us3l('--help')
+    option = capsys.readouterr().out
+    us3l('help')
+    assert capsys.readouterr().out == option
 
 
 def test_version(us3l, capsys):

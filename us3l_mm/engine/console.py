@@ -3,15 +3,16 @@
 import logging
 import os
 import re
+from itertools import count
 from typing import Any
 
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
-from mmengine.utils import get_git_hash
 from torch import nn
 
 from us3l_mm.models.multi_width import MultiWidthTraining
-from us3l_mm.slim import width_label
+from us3l_mm.slim import WidthSampler, width_label
+from us3l_mm.utils.commit import package_commit
 from us3l_mm.version import __version__
 
 from .schedule_timer_hook import schedule_costs
@@ -53,19 +54,44 @@ def start_summary(runner: Runner, loop: BaseLoop) -> str:
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     images = len(loop.dataloader.dataset)
-    commit = get_git_hash(digits=7)  # empty outside a checkout
+    commit = package_commit()
     where = f', commit {commit}' if commit else ''
     head = f'us3l_mm {__version__}{where}; {images} training images; {os.cpu_count()} CPU cores'
     facts = dict(
         config=runner.cfg.filename,
         model=_model_text(model),
         data=_data_text(loop, runner.world_size),
-        widths=_width_text(model),
+        widths=_width_text(model, loop),
         cost=_cost_text(model, loop),
         seed=runner.seed,
         output=f'{runner.work_dir}; environment, whole config and hooks: {runner.timestamp}/{runner.timestamp}.log',
     )
     return '\n'.join([head, *(f'  {name:8}{text}' for name, text in facts.items() if text not in (None, ''))])
+
+
+def short_schedule(runner: Runner, loop: BaseLoop) -> str:
+    """Say which widths are never trained since training is shorter than the stages of sampling; empty if none."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if not isinstance(model, MultiWidthTraining) or _lowest(model, loop) <= model.sampler.width_range[0] + 1e-9:
+        return ''
+    sampler, (length, unit) = model.sampler, _length(model, loop)
+    enough = next(n for n in count(length + 1) if sampler.lowest(n - 1, n) <= sampler.width_range[0] + 1e-9)
+    more = f'--epochs {enough}' if model.by_epoch else f'train_cfg.max_iters={enough} by --cfg-options'
+    return (
+        f'{length} {unit}{"" if length == 1 else "s"} cannot hold all stages of the widths: none below '
+        f'{width_label(_lowest(model, loop))} is trained; give {more} or more'
+    )
+
+
+def _length(model: MultiWidthTraining, loop: BaseLoop) -> tuple[int, str]:
+    """What the stages are counted in, and how many of it there are."""
+    return (loop.max_epochs, 'epoch') if model.by_epoch else (loop.max_iters, 'iteration')
+
+
+def _lowest(model: MultiWidthTraining, loop: BaseLoop) -> float:
+    """Lowest width that is drawn: that of the end, since it falls."""
+    sampler, (length, _) = model.sampler, _length(model, loop)
+    return sampler.lowest(length - 1, length) if isinstance(sampler, WidthSampler) else sampler.width_range[0]
 
 
 def _model_text(model: nn.Module) -> str:
@@ -94,14 +120,18 @@ def _data_text(loop: BaseLoop, devices: int) -> str:
     return f'{type(data).__name__}{where}: {images} images{batches}{each}'
 
 
-def _width_text(model: nn.Module) -> str:
+def _width_text(model: nn.Module, loop: BaseLoop) -> str:
     if isinstance(model, MultiWidthTraining):
-        sampler = model.sampler
-        low, high = map(width_label, sampler.width_range)
+        sampler, low = model.sampler, _lowest(model, loop)
+        high = sampler.width_range[1]
         if getattr(sampler, 'widths', None):
-            return ' '.join(map(width_label, sampler.widths))
-        stages = f', the lowest in {sampler.num_stages} stages' if getattr(sampler, 'dynamic', False) else ''
-        return f'{low} to {high}{stages}'
+            return ' '.join(width_label(width) for width in sampler.widths if width >= low - 1e-9)
+        if low == high:
+            return f'{width_label(high)} alone'
+        stages = ''
+        if getattr(sampler, 'dynamic', False) and low == sampler.width_range[0]:
+            stages = f', the lowest in {sampler.num_stages} stages'
+        return f'{width_label(low)} to {width_label(high)}{stages}'
     width = getattr(getattr(model, 'backbone', None), 'width', None)
     return '' if width is None else f'{width_label(width)} alone'
 

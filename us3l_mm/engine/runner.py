@@ -20,7 +20,7 @@ from us3l_mm.version import __version__
 from .bad_images_hook import BadImagesHook
 from .check_loaded_hook import CheckLoadedHook
 from .checkpoint_hook import ResumableCheckpointHook
-from .console import keep_settings_off_screen, start_summary
+from .console import keep_settings_off_screen, short_schedule, start_summary
 from .forks import end_forks_by_sigterm
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .non_finite_hook import NonFiniteHook
@@ -96,6 +96,8 @@ class ResumableRunner(Runner):
             loop = _ours({'type': EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop, **given}, LOOPS)
         loop = super().build_train_loop(loop)
         self.logger.info(start_summary(self, loop))
+        if warning := short_schedule(self, loop):
+            self.logger.warning(warning)
         return loop
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
