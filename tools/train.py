@@ -107,8 +107,11 @@ def main() -> None:
     from us3l_mm.config import require_data  # here: --help need not wait for them
     from us3l_mm.engine import ResumableRunner
 
-    cfg = config_from_args(args)
-    require_data(cfg, ['train_dataloader', 'val_dataloader', 'custom_hooks'])
+    try:
+        cfg = config_from_args(args)
+        require_data(cfg, ['train_dataloader', 'val_dataloader', 'custom_hooks'])
+    except FileNotFoundError as error:
+        raise SystemExit(f'error: {error}') from None
     ResumableRunner.from_cfg(cfg).train()
 
 

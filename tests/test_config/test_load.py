@@ -82,6 +82,7 @@ def test_config_without_a_model_is_read(tmp_path):
     [
         ('configs/det/retinanet_r18_fpn_1x_cocco.py', 'configs/det/retinanet_r18_fpn_1x_coco.py'),
         ('configs/det/r18_4xb128.py', 'configs/us3l/r18_4xb128.py'),
+        ('us3l/r18_4xb128.py', 'configs/us3l/r18_4xb128.py'),
         ('config/us3l/R18_4xb128', 'configs/us3l/r18_4xb128.py'),
     ],
 )
@@ -97,6 +98,9 @@ def test_mistyped_config_elsewhere(tmp_path, monkeypatch):
     for typed, hint in (
         (f'{tmp_path}/mime.py', f'did you mean {tmp_path}/mine.py'),
         ('xyz.py', 'paths start from the working directory'),
+        ('digits/r18_1xb64-16e_digits.py', r'did you mean us3l_mm::digits/r18_1xb64-16e_digits\.py\?$'),
+        ('configs/us3l/r50_8xb265.py', r'did you mean us3l_mm::us3l/r50_8xb256\.py\?$'),
+        ('us3l_mm::digits/xyz.py', 'us3l_mm::digits/xyz.py; `us3l configs` lists ours'),
     ):
         with pytest.raises(FileNotFoundError, match=hint):
             read_config(typed)

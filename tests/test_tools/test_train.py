@@ -43,3 +43,8 @@ def test_missing_parts_are_allowed_by_an_option_alone(monkeypatch):
         monkeypatch.setattr(sys, 'argv', ['train.py', str(ROOT / 'configs/digits/r18_1xb64-16e_digits.py'), *arguments])
         hooks = train.config_from_args(train.parse_args()).get('custom_hooks') or []
         assert [hook.allow_missing for hook in hooks if hook.type == 'us3l_mm.CheckLoadedHook'] == expected
+
+
+def test_mistyped_config_ends_in_a_line(run_tool):
+    with pytest.raises(SystemExit, match=r'^error: no config file .*did you mean configs/us3l/r18_4xb128\.py\?$'):
+        run_tool('train', 'us3l/r18_4xb128.py')

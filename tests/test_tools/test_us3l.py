@@ -87,7 +87,9 @@ def test_configs_are_listed_by_names_that_can_be_read(us3l, capsys):
 def test_configs_of_other_names(us3l):
     with pytest.raises(SystemExit, match=r'no name matches \*xyz\*; `us3l configs` lists all'):
         us3l('configs', 'xyz')
-    with pytest.raises(FileNotFoundError, match=r'did you mean .*/us3l/r50_8xb256\.py'):
+    with pytest.raises(
+        FileNotFoundError, match=r'us3l_mm::us3l/r50_8xb265.py; did you mean us3l_mm::us3l/r50_8xb256\.py\?$'
+    ):
         read_config('us3l_mm::us3l/r50_8xb265.py')
     with pytest.raises(ModuleNotFoundError, match="no package 'nothing'"):
         read_config('nothing::us3l/r50_8xb256.py')

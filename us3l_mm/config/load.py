@@ -64,12 +64,32 @@ def _find_config(name: str | Path) -> Path:
     path = Path(get_installed_path(package), '.mim/configs', path) if shipped else Path(path)
     if path.is_file():
         return path
+    known = _shipped(package, path) if shipped else _nearby(path)
+    like = nearest(path.stem, list(known.values()))
+    meant = next((found for found, stem in known.items() if stem == like), None)
+    hint = (
+        '`us3l configs` lists ours' if shipped else 'paths start from the working directory; `us3l configs` lists ours'
+    )
+    raise FileNotFoundError(f'no config file {name}; {f"did you mean {meant}?" if meant else hint}')
+
+
+def _nearby(path: Path) -> dict[str, str]:
+    """Stems of the configs that a path may mean: those beside it, in ``configs`` of the working directory, and ours."""
     folder = path.parent if path.parent.is_dir() and path.parent != Path() else Path('configs')
-    names = {str(found): found.stem for found in sorted({*folder.glob('*.py'), *Path('configs').rglob('*.py')})}
-    like = nearest(path.stem, list(names.values()))
-    meant = next((found for found, name in names.items() if name == like), None)
-    hint = f'did you mean {meant}?' if meant else 'paths start from the working directory; `us3l configs` lists ours'
-    raise FileNotFoundError(f'no config file {path}; {hint}')
+    found = _sorted_for(path, {*folder.glob('*.py'), *Path('configs').rglob('*.py')})
+    return {**{str(file): file.stem for file in found}, **_shipped('us3l_mm', path)}
+
+
+def _shipped(package: str, path: Path) -> dict[str, str]:
+    """Stems of the configs that a package ships, by the names that tools take."""
+    root = Path(get_installed_path(package), '.mim/configs')
+    found = _sorted_for(path, {file.relative_to(root) for file in root.rglob('*.py')})
+    return {f'{package}::{file.as_posix()}': file.stem for file in found if not file.parts[0].startswith('_')}
+
+
+def _sorted_for(path: Path, files: set[Path]) -> list[Path]:
+    """Sort files, those from a folder of the name of a path's first: others may have a file of the same name."""
+    return sorted(files, key=lambda file: (file.parent.name != path.parent.name, file))
 
 
 def load_config(
