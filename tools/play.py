@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 
 from us3l_mm.slim import parse_single_width
-from us3l_mm.utils.arguments import CfgOptions, add_own_data, checked, count_from, own_data
+from us3l_mm.utils.arguments import CfgOptions, add_own_images, checked, count_from, own_data
 
 DIGITS, FOLDER = 'us3l_mm::digits/r18_1xb128-20e_digits.py', 'us3l_mm::linear/r18_1xb256-100e_folder.py'
 ANY = (1.0, 0.75, 0.5, 0.25)  # widths of a network without batch norm, where none needs statistics
@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
         '--samples', type=count_from(1), default=200, help='test images, some of them shown (default: %(default)s)'
     )
     parser.add_argument('--neighbours', type=count_from(1), default=8, help='nearest images (default: %(default)s)')
-    add_own_data(parser)
+    add_own_images(parser)
     parser.add_argument('--port', type=checked(parse_port), default=0, help='port; 0 is a free one')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')

@@ -222,6 +222,9 @@ def test_batch_and_learning_rate(photos, capfd):
     load_config(PRETRAINING, own=OwnData(data_root=str(photos), batch_size=64))
     assert 'are few for' not in capfd.readouterr().out
     before = load_config(PRETRAINING)
+    for size in (256, 512):  # of 512 in the recipe
+        load_config(PRETRAINING, own=OwnData(batch_size=size))
+        assert ('the learning rate is that of 512 images' in capfd.readouterr().out) == (size == 256)
     assert load_config(PRETRAINING, own=OwnData()).to_dict() == before.to_dict()
 
 

@@ -79,7 +79,8 @@ def set_batch_size(cfg: Config, size: int | None, images: int | None) -> list[st
     base = cfg.get('auto_scale_lr', {}).get('base_batch_size')
     if base is not None and not cfg.auto_scale_lr.get('enable'):
         cfg.auto_scale_lr.enable = True
-        lines.append(f'the learning rate is that of {base} images an iteration, times the images of yours / {base}')
+        if base != loader.batch_size * _devices():
+            lines.append(f'the learning rate is that of {base} images an iteration, times the images of yours / {base}')
     if base is not None and base > _FAR * loader.batch_size * _devices():
         print_log(
             f'{loader.batch_size * _devices()} images an iteration are few for a recipe of {base}: its learning rate '

@@ -75,7 +75,14 @@ class CfgOptions(DictAction):
 
 
 def add_own_data(parser: argparse.ArgumentParser) -> None:
-    """Add the options for data of one's own; :func:`own_data` collects them."""
+    """Add the options for training on data of one's own; :func:`own_data` collects them."""
+    add = add_own_images(parser)
+    add('--epochs', type=count_from(1), help='length of the training, with which its schedules are scaled, as 100')
+    add('--batch-size', type=count_from(1), help='images of a batch on each device; the learning rate follows, as 64')
+
+
+def add_own_images(parser: argparse.ArgumentParser) -> Callable[..., argparse.Action]:
+    """Add those that say which images; :func:`own_data` collects them. Return what adds more to their group."""
     add = parser.add_argument_group('data of your own; what follows from it is derived and logged').add_argument
     add('--data-root', metavar='FOLDER', help='folder of your images, labelled folders or detection set, as data/mine')
     add(
@@ -84,19 +91,18 @@ def add_own_data(parser: argparse.ArgumentParser) -> None:
         metavar='PIXELS',
         help='side of the images that the model gets, or the short side for a detector, as 64',
     )
-    add('--epochs', type=count_from(1), help='length of the training, with which its schedules are scaled, as 100')
-    add('--batch-size', type=count_from(1), help='images of a batch on each device; the learning rate follows, as 64')
     add(
         '--val-fraction',
         type=number_in('(0, 1)'),
         help='share of each class to test on, where FOLDER has the folders of classes alone, as 0.2',
     )
+    return add
 
 
 def own_data(args: argparse.Namespace) -> dict[str, object]:
-    """Collect the options of :func:`add_own_data`, by the names of :class:`us3l_mm.config.OwnData`."""
+    """Collect the options of the two above, by the names of :class:`us3l_mm.config.OwnData`."""
     names = ('data_root', 'image_size', 'epochs', 'batch_size', 'val_fraction')
-    return {name: getattr(args, name) for name in names}
+    return {name: getattr(args, name, None) for name in names}
 
 
 def add_measuring(parser: argparse.ArgumentParser) -> None:
