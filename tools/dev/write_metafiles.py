@@ -32,7 +32,7 @@ NUMBER = re.compile(r'\d+\.\d+')
 
 def results(text: str, dataset: str) -> list[dict]:
     """What the docstring of a config says was measured."""
-    found = RESULT.search(text)
+    found = RESULT.search(' '.join(text.split()))  # over the ends of lines
     if found is None:
         return []
     measured, *series = found.groups()
