@@ -88,6 +88,8 @@ def operations(net, views, autocast):
 @pytest.mark.parametrize('width', [1.0, 0.5])
 def test_more_views_cost_what_they_cost_a_plain_network(width, autocast):
     """All that slicing adds, copies and casts among it, is once for all views, and nothing at full width."""
+    if autocast and not hasattr(torch, 'get_autocast_dtype'):
+        pytest.skip('casts are shared from PyTorch 2.4 on')
 
     def build(conv, norm, linear, a, b):
         return nn.Sequential(

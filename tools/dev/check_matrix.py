@@ -87,6 +87,12 @@ CELLS = PINNED | {
     f'py3{minor}-newest': Cell('newest PyTorch, NumPy, OpenCV', f'3.{minor}', NEWEST, False) for minor in (12, 13)
 }
 CELLS |= {
+    'torch21': Cell(
+        'the oldest PyTorch that is allowed, the rest pinned',
+        '3.11',
+        ('torch==2.1.2', 'torchvision==0.16.2'),
+        free=('torch', 'torchvision', 'triton', 'sympy'),
+    ),
     'torch26': Cell(
         'PyTorch 2.6, the rest pinned',
         '3.12',

@@ -11,7 +11,7 @@ import torch
 from mmengine.analysis import FlopAnalyzer, parameter_count
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 from us3l_mm.slim import Width, check_count, meta_copy, to_dense
 
@@ -44,8 +44,8 @@ class _LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run an operation and count what it returns."""
         result = func(*args, **(kwargs or {}))
-        known = {id(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
-        for tensor in tree_leaves(result):
+        known = {id(tensor) for tensor in tree_flatten((args, kwargs))[0] if isinstance(tensor, Tensor)}
+        for tensor in tree_flatten(result)[0]:
             if isinstance(tensor, Tensor) and id(tensor) not in known:
                 self.add(tensor)
         return result

@@ -111,7 +111,7 @@ class SlimmableBatchNorm2d(SlimmableLayer, nn.BatchNorm2d):
         elif self.calibrated and torch.is_grad_enabled():
             self.forget()  # training changes the weights that the statistics describe
         if self.affine:
-            weight, bias = self.sliced('weight', channels), self.sliced('bias', channels)
+            weight, bias = self.sliced(channels)
         if self.sync and self.training and mean is None and not x.is_meta and _several_processes():
             return _synchronised(x, weight, bias, self.eps)
         return F.batch_norm(x, mean, var, weight, bias, self.training, self.update_rate or 0.0, self.eps)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .channels import active_channels, slim_channels
 from .options import arguments_of, check_choice, check_count, check_flag, check_size
 from .plain_layers import PrefixConv2d, PrefixLinear, take_tensors
+from .shared_slices import SharedSlices, prefix
 
 
 class SlimmableLayer(nn.Module):
@@ -21,40 +22,30 @@ class SlimmableLayer(nn.Module):
     Attributes:
         width (float): Current width multiplier.
         statistics_key (str): Key of the width of the whole network, by which batch norm keeps its statistics.
-        shared (dict, optional): Sliced parameters that all calls in one scope share; see ``switch_layers``.
+        shared (SharedSlices, optional): Slices that all calls in one scope share; see ``switch_layers``.
         channel_axis (int): Axis of the input that holds its channels.
         lowered (bool): Whether autocast runs the layer in a lower precision.
     """
 
+    weight: Any
+    bias: Any
     width: float = 1.0
     statistics_key: str = '1'
-    shared: dict | None = None
+    shared: SharedSlices | None = None
     channel_axis: int = 1
     lowered: bool = True
 
-    def sliced(self, name: str, *sizes: int) -> Tensor:
-        """The first ``sizes`` entries of a parameter along its first axes.
+    def sliced(self, *sizes: int) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias for the first outputs and inputs; ``sizes`` are those of the first axes of the weight.
 
-        A sharing scope slices each parameter once, so that its full gradient is filled once. Weights become
-        contiguous there, or a convolution would copy them at each call.
+        A scope that shares slices them once for all of its forward passes.
         """
-        whole = getattr(self, name)
-        sizes = tuple(map(min, sizes, whole.shape))  # a grouped convolution has fewer inputs than it is given
-        if sizes == whole.shape[: len(sizes)]:
-            return whole
+        weight, bias = self.weight, self.bias
         if self.shared is None:
-            return whole[tuple(map(slice, sizes))]
-        dtype = _product_dtype(whole) if self.lowered else whole.dtype
-        key = (name, *sizes, dtype, torch.is_grad_enabled())
-        if key not in self.shared:
-            if len(sizes) == 1:
-                part = whole[: sizes[0]]
-            else:  # negative padding crops and copies with one backward; slices of two axes have two
-                missing = [size - full for size, full in zip(sizes, whole.shape)]
-                crop = [0] * 2 * (whole.dim() - len(sizes)) + [n for less in missing[::-1] for n in (0, less)]
-                part = F.pad(whole, crop)
-            self.shared[key] = part.to(dtype)  # cast once here: autocast caches only leaf parameters
-        return self.shared[key]
+            return prefix(weight, sizes), None if bias is None else prefix(bias, sizes)
+        dtype = _product_dtype(weight) if self.lowered else weight.dtype  # autocast caches only the casts of leaves
+        weight, bias = self.shared(self, (weight, bias), sizes, dtype)
+        return weight, bias
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.Module:
         """Build the dense form of this layer at ``self.width``, which shares no memory with it.
@@ -133,8 +124,7 @@ class SlimmableConv2d(SlimmableLayer, nn.Conv2d):
             out_channels = groups * (self.out_channels // self.groups)
         elif self.slim_out:
             out_channels = active_channels(self.out_channels, self.width, self.ratio, self.rounding)
-        bias = None if self.bias is None else self.sliced('bias', out_channels)
-        return self.sliced('weight', out_channels, in_channels), bias, groups
+        return *self.sliced(out_channels, in_channels), groups
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C_in, H, W) to (N, c(width), H', W')."""
@@ -184,8 +174,7 @@ class SlimmableLinear(SlimmableLayer, nn.Linear):
         if self.slim_in:
             in_features = min(in_features, active_channels(self.in_features, self.width))
         out_features = active_channels(self.out_features, self.width) if self.slim_out else self.out_features
-        bias = None if self.bias is None else self.sliced('bias', out_features)
-        return self.sliced('weight', out_features, in_features), bias
+        return self.sliced(out_features, in_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., C_in) to (..., out_features), or to (..., c(width)) with ``slim_out``."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .layers import SlimmableLayer
+from .shared_slices import SharedSlices
 from .width import Width, check_width, width_key, width_label
 
 _RIGID_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d, nn.GroupNorm)
@@ -72,10 +73,11 @@ def switch_layers(
     """
     key = width_key(widths[0] if widths else 1.0) if key is None else key
     before = [(layer.width, layer.statistics_key, layer.shared) for layer in layers]
+    shared = SharedSlices() if share else None
     try:
         for layer, width in zip(layers, widths):
             layer.width, layer.statistics_key = width, key
-            layer.shared = {} if share else layer.shared
+            layer.shared = shared or layer.shared
         yield
     finally:
         for layer, old in zip(layers, before):

@@ -53,7 +53,7 @@ def _bounds(value: Tensor) -> tuple[Tensor, float, float]:
         return value, 0, 0
     if value.is_complex():
         value = torch.view_as_real(value.resolve_conj())
-    elif value.element_size() == 1:  # float8 has no reductions
+    elif value.element_size() < 4:  # float8 has no reductions, nor has float16 on a CPU in PyTorch 2.1
         value = value.float()
     low, high = torch.stack(tuple(value.detach().aminmax())).tolist()  # one transfer from a GPU
     return value, low, high

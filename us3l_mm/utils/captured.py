@@ -174,6 +174,8 @@ class Captured:
 
 
 def _autocast() -> tuple[bool, torch.dtype]:
+    if not hasattr(torch, 'get_autocast_dtype'):  # PyTorch 2.4
+        return torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
     return torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda')
 
 

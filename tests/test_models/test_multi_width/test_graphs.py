@@ -197,6 +197,7 @@ class Scaling(OptimWrapper):
         self.loss_scaler.update()
 
 
+@pytest.mark.skipif(not hasattr(torch.amp, 'GradScaler'), reason='needs a loss scale on a CPU, of PyTorch 2.3')
 def test_one_model_trained_by_several_wrappers(set_time):
     """Clipped, then with a loss scale that grows, then with neither, each in graphs of its own."""
     wrappers = [lambda sgd: OptimWrapper(sgd, clip_grad=dict(max_norm=0.1)), Scaling, OptimWrapper]
