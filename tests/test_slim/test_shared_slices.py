@@ -1,5 +1,7 @@
 """Gradients of slices that a scope shares, against those of plain indexing."""
 
+import gc
+import weakref
 from collections import Counter
 
 import pytest
@@ -129,6 +131,21 @@ def test_parameters_in_a_part_of_a_larger_tensor():
     assert not conv.weight.is_contiguous()
     for a, b in zip(gradients(net, True, once), expected, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_slices_are_gone_at_the_end_of_their_scope():
+    """Without the garbage collector, which does not find what only a graph of PyTorch holds together."""
+    net = make_net()
+    layers = layers_of(net)
+    gc.disable()
+    try:
+        with switch_layers(layers, [0.5] * len(layers), share=True):
+            net(torch.ones(2, 3, 8, 8)).sum().backward()
+            kept = [weakref.ref(layers[0].shared), weakref.ref(layers[0].active(3)[0])]
+            assert all(each() is not None for each in kept)
+        assert all(each() is None for each in kept)
+    finally:
+        gc.enable()
 
 
 def test_second_derivatives_are_refused():

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .gradient_blocks import GradientBlocks
+
 _is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # PyTorch 2.3
-ALIGNED = 128  # entries to whose multiples gradients begin in a block, so that kernels read whole vectors
-BLOCK = 2**20  # entries of a block, unless one gradient has more: a few launches for all, in the caches of a CPU
 
 
 def prefix(whole: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -24,23 +24,12 @@ def _is_cut(whole: Tensor, sizes: Sequence[int]) -> bool:
     return any(map(operator.lt, sizes, whole.shape))
 
 
-_Block = tuple[torch.dtype, torch.device, int]
-_Place = tuple[_Block, int, tuple[int, ...], tuple[int, ...]]  # of a gradient: first entry in its block, shape, stride
-
-
 class SharedSlices:
-    """Slices that are made once, and whose gradients, zero outside of the slice, lie in blocks of memory.
-
-    So a few operations fill all of them with zeros, and each gradient is one copy into its place, which also undoes a
-    cast.
-    """
+    """Slices that are made once, and whose gradients lie in the same blocks of memory."""
 
     def __init__(self) -> None:
         self._slices: dict[Hashable, tuple[Any, ...]] = {}
-        self._counts: dict[tuple[torch.dtype, torch.device], int] = {}  # number of the block that is filled
-        self._sizes: dict[_Block, int] = {}
-        self._blocks: dict[_Block, Tensor] = {}
-        self._taken: set[tuple[_Block, int]] = set()
+        self._blocks = GradientBlocks()
 
     def __call__(
         self, owner: Hashable, wholes: Sequence[Any], sizes: tuple[int, ...], dtype: torch.dtype
@@ -60,46 +49,20 @@ class SharedSlices:
             if _is_compiling():  # the compiler fuses these by itself, and cannot trace the function
                 made = tuple(prefix(wholes[i], sizes).to(dtype) for i in cut)
             else:
-                made = _Slice.apply(self, sizes, dtype, *[wholes[i] for i in cut]) if cut else ()
+                made = _Slice.apply(self._blocks, sizes, dtype, *[wholes[i] for i in cut]) if cut else ()
             for i, part in zip(cut, made):
                 parts[i] = part
             self._slices[key] = tuple(parts)
         return self._slices[key]
 
-    def claim(self, whole: Tensor) -> _Place:
-        """Find a place for the gradient of a parameter."""
-        shape, stride = whole.shape, whole.stride()
-        last = sum([(size - 1) * step for size, step in zip(shape, stride)])
-        size = (last // ALIGNED + 1) * ALIGNED
-        kind = whole.dtype, whole.device
-        number = self._counts.get(kind, 0)
-        start = self._sizes.get((*kind, number), 0)
-        if start and start + size > BLOCK:
-            self._counts[kind] = number = number + 1
-            start = 0
-        block = (*kind, number)
-        self._sizes[block] = start + size
-        return block, start, shape, stride
-
-    def zeros(self, place: _Place) -> Tensor:
-        """Zeros at a place: in its block, unless that was made before the claim or the place is taken already."""
-        key, start, shape, stride = place
-        if key not in self._blocks:
-            self._blocks[key] = torch.zeros(self._sizes[key], dtype=key[0], device=key[1])
-        block = self._blocks[key]
-        if (key, start) in self._taken or start >= len(block):  # another backward pass, or a repeated forward pass
-            return torch.empty_strided(shape, stride, dtype=key[0], device=key[1]).zero_()
-        self._taken.add((key, start))
-        return block.as_strided(shape, stride, start)
-
 
 class _Slice(torch.autograd.Function):
-    """Slices and casts parameters in one operation each; so does its gradient."""
+    """Slices and casts parameters in one operation each; a copy into zeros undoes both for the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, slices: SharedSlices, sizes: tuple[int, ...], dtype: torch.dtype, *wholes: Tensor):
+    def forward(ctx: Any, blocks: GradientBlocks, sizes: tuple[int, ...], dtype: torch.dtype, *wholes: Tensor):
         ctx.set_materialize_grads(False)
-        ctx.slices, ctx.sizes, ctx.places = slices, sizes, [slices.claim(whole) for whole in wholes]
+        ctx.blocks, ctx.sizes, ctx.places = blocks, sizes, [blocks.claim(whole) for whole in wholes]
         parts = [prefix(whole.detach(), sizes) for whole in wholes]
         # A convolution would copy weights with gaps at each call.
         return tuple([p.to(dtype, copy=p.shape[1:] != whole.shape[1:]) for p, whole in zip(parts, wholes)])
@@ -114,7 +77,7 @@ class _Slice(torch.autograd.Function):
             if gradient is None or not wanted:
                 wholes.append(None)
                 continue
-            whole = ctx.slices.zeros(place)
+            whole = ctx.blocks.zeros(place)
             wholes.append(whole)
             parts.append(prefix(whole, ctx.sizes))
             given.append(gradient)
