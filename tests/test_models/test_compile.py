@@ -13,7 +13,11 @@ from us3l_mm.models import US3L
 from us3l_mm.registry import MODELS
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('mmpretrain_scope')]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures('mmpretrain_scope'),
+    pytest.mark.skipif(not hasattr(torch.compiler, 'is_compiling'), reason='needs PyTorch 2.3'),
+]
 ITERATIONS = 6
 
 

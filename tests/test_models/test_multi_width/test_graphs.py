@@ -261,6 +261,12 @@ def test_any_width_is_refused(speed):
         make_us3l(ABLATIONS[17], speed=speed)
 
 
+def test_an_old_pytorch_is_not_to_compile(monkeypatch):
+    monkeypatch.setattr('us3l_mm.models.multi_width.training.CAN_COMPILE', False)
+    with pytest.raises(ValueError, match=r"speed='compiled' needs PyTorch 2.3, got .*: set speed='eager'"):
+        make_us3l(ABLATIONS[17], speed='compiled', sampler=dict(widths=(1.0, 0.5)))
+
+
 @pytest.mark.parametrize('wrong', [None, True, 'fast', dict()])
 def test_other_speeds_are_refused(wrong):
     with pytest.raises((ValueError, TypeError), match='speed must be'):

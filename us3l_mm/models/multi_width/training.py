@@ -31,6 +31,8 @@ from .iteration import Iteration, MicroBatch, split_batch
 
 TASK_UTILS.register_module(module=WidthSampler)  # here, because slim knows no registry
 
+CAN_COMPILE = hasattr(torch.compiler, 'is_compiling')  # PyTorch 2.3: sliced weights must know
+
 
 class MultiWidthTraining(BaseModel):
     """Mixin that trains a model with a slimmable ``backbone`` at several widths an iteration.
@@ -69,8 +71,8 @@ class MultiWidthTraining(BaseModel):
 
         Raises:
             TypeError: If an option is of the wrong type.
-            ValueError: If an option is out of its range, the backbone cannot run at the lowest width, or the number of
-                widths is unlimited and ``speed`` not ``'eager'``.
+            ValueError: If an option is out of its range, the backbone cannot run at the lowest width, the number of
+                widths is unlimited and ``speed`` not ``'eager'``, or PyTorch is too old to compile.
         """
         for name, options in (('sampler', sampler), ('group_reg', group_reg)):
             if options is not None:
@@ -80,9 +82,11 @@ class MultiWidthTraining(BaseModel):
         self.update = check_choice('update', update, ('per_width', 'accumulate'))
         self.by_epoch = check_flag('by_epoch', by_epoch)
         self.micro_batches = check_count('micro_batches', micro_batches)
+        self.speed = check_choice('speed', speed, ('eager', 'graphs', 'compiled'))
+        if speed == 'compiled' and not CAN_COMPILE:
+            raise ValueError(f"speed='compiled' needs PyTorch 2.3, got {torch.__version__}: set speed='eager'")
         if self.sampler.width_range[0] < 1:
             trace_channels(self.slimmable_part(), self.sampler.width_range[0])  # raises here rather than in training
-        self.speed = check_choice('speed', speed, ('eager', 'graphs', 'compiled'))
         if speed != 'eager' and self.sampler.count is None:
             raise ValueError(
                 f'speed={speed!r} needs few widths, each of which has graphs of its own: set sampler.width_step, such '
