@@ -103,6 +103,9 @@ def test_resumed_training_has_the_same_records(watched, tmp_path, small_training
     small_training(tmp_path, parts=US3L, resume=True, **options(labelled))
     assert read(watched[1], 'monitor') == read(tmp_path, 'monitor')
     assert counted(read(watched[1], 'cost')) == counted(read(tmp_path, 'cost'))
+    before = (tmp_path / 'cost.json').read_bytes()
+    small_training(tmp_path, parts=US3L, resume=True, **options(labelled))  # which has nothing left to do
+    assert (tmp_path / 'cost.json').read_bytes() == before
 
 
 def test_cost_equals_a_loop_over_the_sampler(watched):

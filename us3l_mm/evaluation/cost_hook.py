@@ -113,7 +113,7 @@ class CostHook(Hook):
     @master_only
     def after_train(self, runner: Runner) -> None:
         """Write and log the cost of the whole training."""
-        if self._cost is not None:
+        if self._cost is not None and self._sizes:
             report = self._write(runner)
             runner.logger.info(f'training cost: {cost_text(report)}\n{cost_table(report)}')
 
@@ -124,7 +124,8 @@ class CostHook(Hook):
     def _write(self, runner: Runner) -> dict[str, Any]:
         self._read(wait=True)
         report = cost_report(self._cost.state, self._macs_at)
-        write_text(Path(runner.work_dir, COST), json.dumps(report, indent=2) + '\n')
+        if self._sizes:  # else a resumed run has trained nothing yet, and the file has the MACs
+            write_text(Path(runner.work_dir, COST), json.dumps(report, indent=2) + '\n')
         return report
 
     def _macs_at(self, width: float) -> int | None:
