@@ -143,7 +143,7 @@ def test_probe_of_an_uncalibrated_checkpoint_names_the_command(work_dir, run_too
 
 
 def test_missing_and_cut_off_checkpoints_are_named(calibrated, run_tool, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'epoch_5_calibrated\.pth not found'):
+    with pytest.raises(SystemExit, match=r'epoch_5_calibrated\.pth not found'):
         run_tool('linear_probe', PROBE, calibrated.with_name('epoch_5_calibrated.pth'), '--work-dir', tmp_path)
     short = tmp_path / 'short.pth'
     short.write_bytes(calibrated.read_bytes()[:5000])

@@ -17,7 +17,7 @@ from mmengine.runner import CheckpointLoader, Runner, set_random_seed
 from mmengine.utils import ProgressBar
 
 from us3l_mm.slim import Width, WidthSampler, calibrate_bn, parse_width, width_label
-from us3l_mm.utils.arguments import CfgOptions, count_from
+from us3l_mm.utils.arguments import CfgOptions, count_from, run_main
 from us3l_mm.utils.bad_values import first_few
 from us3l_mm.utils.files import write_files
 from us3l_mm.utils.match_checkpoint import Match, match_checkpoint
@@ -135,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.utils import track_iter_progress
 
-from us3l_mm.utils.arguments import CfgOptions, add_own_data, count_from, own_data
+from us3l_mm.utils.arguments import CfgOptions, add_own_data, count_from, own_data, run_main
 from us3l_mm.utils.files import write_files
 from us3l_mm.utils.tables import markdown_table
 
@@ -149,7 +149,7 @@ def main() -> None:
     try:
         cfg = read_config(args.config, args.cfg_options, OwnData(**own_data(args)))
         require_data(cfg, LOADERS)
-    except (FileNotFoundError, ValueError) as error:
+    except ValueError as error:
         raise SystemExit(f'error: {error}') from error
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     built, findings = build(cfg)
@@ -185,4 +185,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -1,7 +1,7 @@
 """Fine-tune and test a detector at several widths of one pretrained backbone; write a table and a plot.
 
-python tools/det_widths.py configs/det/retinanet_r50_fpn_1x_coco.py CALIBRATED_CHECKPOINT --gpus 8
-python tools/det_widths.py configs/det/faster-rcnn_r50_fpn_voc-custom.py CALIBRATED_CHECKPOINT --widths 1.0 0.5 \
+us3l det-widths us3l_mm::det/retinanet_r50_fpn_1x_coco.py CALIBRATED_CHECKPOINT --gpus 8
+us3l det-widths us3l_mm::det/faster-rcnn_r50_fpn_voc-custom.py CALIBRATED_CHECKPOINT --widths 1.0 0.5 \
     --cfg-options data_root=FOLDER classes=cat,dog
 
 Each step is a command of this project, printed before it runs. After an interruption the same command goes on where it
@@ -21,7 +21,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from us3l_mm.deploy.costs import detector_costs
 from us3l_mm.slim import parse_width, width_label
-from us3l_mm.utils.arguments import CfgOptions, count_from
+from us3l_mm.utils.arguments import CfgOptions, count_from, run_main
 from us3l_mm.utils.commit import package_commit
 from us3l_mm.utils.files import write_text
 from us3l_mm.utils.jobs import StepFailed, run_step, run_unfinished
@@ -196,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Evaluate on several GPUs:    [PORT=29500] bash tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of test.py]
+# Evaluate on several GPUs:    [PORT=29500] us3l dist-test CONFIG CHECKPOINT GPUS [arguments of test.py]
 # NNODES, NODE_RANK and MASTER_ADDR as for dist_train.sh.
 set -euo pipefail
 if [ $# -lt 3 ]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Train on several GPUs:       [PORT=29500] bash tools/dist_train.sh CONFIG GPUS [arguments of train.py]
-# ... of several machines:     NNODES=2 NODE_RANK=0 MASTER_ADDR=10.1.1.1 bash tools/dist_train.sh CONFIG GPUS_PER_NODE
+# Train on several GPUs:       [PORT=29500] us3l dist-train CONFIG GPUS [arguments of train.py]
+# ... of several machines:     NNODES=2 NODE_RANK=0 MASTER_ADDR=10.1.1.1 us3l dist-train CONFIG GPUS_PER_NODE
 set -euo pipefail
 if [ $# -lt 2 ]; then
     sed -n '2,3s/^# //p' "$0" >&2

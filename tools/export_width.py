@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from us3l_mm.slim import parse_width, width_key, width_label
-from us3l_mm.utils.arguments import CfgOptions, count_from
+from us3l_mm.utils.arguments import CfgOptions, count_from, run_main
 from us3l_mm.utils.files import write_files
 
 PROGRAMS = {'onnx': '.onnx', 'torch-export': '.pt2'}
@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         'checkpoint',
-        help='its checkpoint; calibrated by tools/calibrate_bn.py if the model is slimmable, such as epoch_60.pth',
+        help='its checkpoint; calibrated by `us3l calibrate` if the model is slimmable, such as epoch_60.pth',
     )
     parser.add_argument(
         '--width',
@@ -55,9 +55,8 @@ def parse_args() -> argparse.Namespace:
         parser.error('--framework goes with --format stock')
     if args.input and args.format not in PROGRAMS:
         parser.error(f'--input goes with --format {" or ".join(PROGRAMS)}')
-    for path in (args.config, args.checkpoint):
-        if '::' not in path and not osp.isfile(path):
-            parser.error(f'no such file: {path}')
+    if not osp.isfile(args.checkpoint):
+        parser.error(f'no such file: {args.checkpoint}')
     return args
 
 
@@ -95,4 +94,4 @@ def main() -> None:
 
 if __name__ == '__main__':
     with torch.no_grad():
-        main()
+        run_main(main)

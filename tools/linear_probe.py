@@ -1,9 +1,9 @@
 """Evaluate a calibrated checkpoint at all widths: linear probes, nearest neighbours, few labels, fine-tuning.
 
-python tools/linear_probe.py configs/linear/r18_1xb512-100e_cifar100.py CHECKPOINT --widths 1.0 0.5 0.25
-python tools/linear_probe.py configs/linear/r18_1xb256-100e_folder.py CHECKPOINT --data-root FOLDER --image-size 64
-python tools/linear_probe.py CONFIG CHECKPOINT --protocol fast --few-labels 1% 10
-python tools/linear_probe.py CONFIG CHECKPOINT --protocol finetune --few-labels 1% --epochs 60
+us3l probe us3l_mm::linear/r18_1xb512-100e_cifar100.py CHECKPOINT --widths 1.0 0.5 0.25
+us3l probe us3l_mm::linear/r18_1xb256-100e_folder.py CHECKPOINT --data-root FOLDER --image-size 64
+us3l probe CONFIG CHECKPOINT --protocol fast --few-labels 1% 10
+us3l probe CONFIG CHECKPOINT --protocol finetune --few-labels 1% --epochs 60
 """
 
 import argparse
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from us3l_mm.slim import parse_single_width
-from us3l_mm.utils.arguments import CfgOptions, add_own_data, checked, count_from, number_in, own_data
+from us3l_mm.utils.arguments import CfgOptions, add_own_data, checked, count_from, number_in, own_data, run_main
 from us3l_mm.utils.files import write_files
 
 NAMES = dict(paper='linear_probe', fast='fast_probe', finetune='finetune')  # of the files with the results
@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config of a linear probe, such as configs/linear/r18_4xb512-60e_in1k.py')
     parser.add_argument(
         'checkpoint',
-        help='checkpoint of the pretraining, calibrated by tools/calibrate_bn.py, such as epoch_100_calibrated.pth',
+        help='checkpoint of the pretraining, calibrated by `us3l calibrate`, such as epoch_100_calibrated.pth',
     )
     parser.add_argument('--widths', type=parse_single_width, nargs='+', help='widths; those of the config if not given')
     parser.add_argument(
@@ -61,7 +61,7 @@ def parse_args() -> argparse.Namespace:
         '--overwrite', action='store_true', help='paper: delete the checkpoints in the work dir and start anew'
     )
     parser.add_argument(
-        '--no-check', action='store_true', help='start without a look at a sample of the data; see check_data.py'
+        '--no-check', action='store_true', help='start without a look at a sample of the data; see `us3l check-data`'
     )
     parser.add_argument('--amp', action='store_true', help='paper and finetune: train in mixed precision')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, help='override config entries: key=value ...')
@@ -96,7 +96,7 @@ def main() -> None:
         found = 'no model' if kind is None else f'a model of type {kind.__name__}'
         raise SystemExit(
             f'{args.config} is no linear probe: it has {found}. Give a config such as those in configs/linear, with '
-            f"model.type='us3l_mm.LinearProbe'; others train by tools/train.py"
+            f"model.type='us3l_mm.LinearProbe'; others train by `us3l train`"
         )
     require_data(cfg, ['train_dataloader', 'val_dataloader', 'test_dataloader'])
     if args.widths is not None:
@@ -121,4 +121,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

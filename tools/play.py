@@ -1,8 +1,8 @@
 """Slide the width of a checkpoint in the browser: nearest images, class and milliseconds of any image.
 
-python tools/play.py CALIBRATED_CHECKPOINT
-python tools/play.py CALIBRATED_CHECKPOINT --data-root FOLDER
-python tools/play.py CALIBRATED_CHECKPOINT --config configs/linear/r50_1xb256-100e_pets.py --widths 1.0 0.5
+us3l play CALIBRATED_CHECKPOINT
+us3l play CALIBRATED_CHECKPOINT --data-root FOLDER
+us3l play CALIBRATED_CHECKPOINT --config us3l_mm::linear/r50_1xb256-100e_pets.py --widths 1.0 0.5
 
 The page is served to this machine only. Of the images that it compares with, one part is labelled and votes for the
 class, another one is there to try. Ctrl-C stops it.
@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 
 from us3l_mm.slim import parse_single_width
-from us3l_mm.utils.arguments import CfgOptions, add_own_images, checked, count_from, own_data
+from us3l_mm.utils.arguments import CfgOptions, add_own_images, checked, count_from, own_data, run_main
 
 DIGITS, FOLDER = 'us3l_mm::digits/r18_1xb128-20e_digits.py', 'us3l_mm::linear/r18_1xb256-100e_folder.py'
 ANY = (1.0, 0.75, 0.5, 0.25)  # widths of a network without batch norm, where none needs statistics
@@ -31,7 +31,7 @@ def parse_port(text: str) -> int:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        'checkpoint', help='checkpoint calibrated by tools/calibrate_bn.py, such as epoch_100_calibrated.pth'
+        'checkpoint', help='checkpoint calibrated by `us3l calibrate`, such as epoch_100_calibrated.pth'
     )
     parser.add_argument(
         '--config',
@@ -181,4 +181,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import us3l_mm
 from us3l_mm.slim import parse_key, width_label
+from us3l_mm.utils.arguments import run_main
 from us3l_mm.utils.files import write_files
 
 # Of a batch norm: running_mean at width 1.0, else with the key of the width; or of a switchable one.
@@ -51,7 +52,7 @@ def select(state: dict[str, Tensor], part: str, name: str) -> dict[str, Tensor]:
     if not kept:
         raise SystemExit(
             f"{name} has no keys that start with 'backbone.', got {list(state)[:3]}: give a checkpoint that "
-            'tools/train.py or tools/calibrate_bn.py wrote'
+            '`us3l train` or `us3l calibrate` wrote'
         )
     return kept
 
@@ -99,11 +100,11 @@ def main() -> None:
     out = Path(f'{out.removesuffix(".pth")}-{hashlib.sha256(content).hexdigest()[:8]}.pth')
     write_files({out: lambda path: path.write_bytes(content)}, force=True)  # its name says that it is the same
     sizes = [path.stat().st_size / 2**20 for path in (source, out)]
-    told = f'widths {" ".join(widths)}' if widths else 'no width is calibrated: see tools/calibrate_bn.py'
+    told = f'widths {" ".join(widths)}' if widths else 'no width is calibrated: see `us3l calibrate`'
     if not any(map(MEAN.fullmatch, state)):
         told = 'no batch norm, so every width is ready'
     print(f'saved {out}: {args.part}, {told}; {sizes[0]:.2f} MiB became {sizes[1]:.2f} MiB')
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

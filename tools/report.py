@@ -1,7 +1,7 @@
 """Write one page on what ran, how it went and what was measured, finished or not.
 
-python tools/report.py work_dirs/demo
-python tools/report.py work_dirs/us3l work_dirs/byol --published methods.r18-us3l --out compare.html
+us3l report work_dirs/demo
+us3l report work_dirs/us3l work_dirs/byol --published methods.r18-us3l --out compare.html
 
 The page needs no other file and no network. See docs/report.md.
 """

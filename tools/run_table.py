@@ -1,9 +1,9 @@
 """Run the cases of a table of the paper, and print the results beside the published ones.
 
-python tools/run_table.py ablation --gpus 4                                # the 17 cases on CIFAR-100
-python tools/run_table.py ablation --dataset digits --cases 2 4 8 10 13 17  # to try it on a laptop
-python tools/run_table.py ablation --dataset digits --print-only
-python tools/run_table.py small --dataset digitphotos --seeds 0 1 2       # every method, on digits in photographs
+us3l table ablation --gpus 4                                # the 17 cases on CIFAR-100
+us3l table ablation --dataset digits --cases 2 4 8 10 13 17  # to try it on a laptop
+us3l table ablation --dataset digits --print-only
+us3l table small --dataset digitphotos --seeds 0 1 2       # every method, on digits in photographs
 
 Each step is a command of this project, printed before it runs. After an interruption the same command goes on where it
 stopped. See docs/tables.md.

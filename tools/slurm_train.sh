@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train on a Slurm cluster:
 #   [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SRUN_ARGS=...] \
-#       bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of train.py]
+#       us3l slurm-train PARTITION JOB_NAME CONFIG WORK_DIR [arguments of train.py]
 set -euo pipefail
 if [ $# -lt 4 ]; then
     sed -n '2,4s/^# //p' "$0" >&2

@@ -13,7 +13,7 @@ from mmengine.fileio import dump
 from mmengine.runner import Runner
 
 from us3l_mm.slim import parse_width
-from us3l_mm.utils.arguments import CfgOptions
+from us3l_mm.utils.arguments import CfgOptions, run_main
 
 # For detectors and classifiers: the visualizer, its hook with options, and the option for the folder.
 DRAWING = {
@@ -80,7 +80,7 @@ def main() -> None:
 
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher, args.width)
     if cfg.get('test_dataloader') is None:
-        raise SystemExit(f'{args.config} has no test_dataloader; test a pretraining by tools/linear_probe.py')
+        raise SystemExit(f'{args.config} has no test_dataloader; test a pretraining by `us3l probe`')
     require_data(cfg, ['test_dataloader'])
     cfg.load_from = args.checkpoint
     cfg.resume = False
@@ -112,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -14,7 +14,7 @@ import sys
 from mmengine.config import Config
 
 from us3l_mm.slim import parse_width
-from us3l_mm.utils.arguments import CfgOptions, add_own_data, own_data
+from us3l_mm.utils.arguments import CfgOptions, add_own_data, own_data, run_main
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
         help='let parts of the model that a checkpoint to start from lacks keep random values',
     )
     parser.add_argument(
-        '--no-check', action='store_true', help='start without a look at a sample of the data; see check_data.py'
+        '--no-check', action='store_true', help='start without a look at a sample of the data; see `us3l check-data`'
     )
     parser.add_argument(
         '--amp',
@@ -107,13 +107,10 @@ def main() -> None:
     from us3l_mm.config import require_data  # here: --help need not wait for them
     from us3l_mm.engine import ResumableRunner
 
-    try:
-        cfg = config_from_args(args)
-        require_data(cfg, ['train_dataloader', 'val_dataloader', 'custom_hooks'])
-    except FileNotFoundError as error:
-        raise SystemExit(f'error: {error}') from None
+    cfg = config_from_args(args)
+    require_data(cfg, ['train_dataloader', 'val_dataloader', 'custom_hooks'])
     ResumableRunner.from_cfg(cfg).train()
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

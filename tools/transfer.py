@@ -1,7 +1,7 @@
 """Probe a calibrated checkpoint on other data sets, at several widths, in one command; one table like the paper's.
 
-python tools/transfer.py CHECKPOINT --datasets cifar10 flowers102 pets --widths 1.0 0.5
-python tools/transfer.py CHECKPOINT --datasets data/mine --image-size 64 --protocol paper
+us3l transfer CHECKPOINT --datasets cifar10 flowers102 pets --widths 1.0 0.5
+us3l transfer CHECKPOINT --datasets data/mine --image-size 64 --protocol paper
 
 Each set lies in a folder of its name under --data-root; nothing is downloaded. A set that is missing says where to get
 it, and is left out. After an interruption the same command goes on where it stopped.
@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from us3l_mm.slim import parse_single_width
-from us3l_mm.utils.arguments import CfgOptions, count_from
+from us3l_mm.utils.arguments import CfgOptions, count_from, run_main
 from us3l_mm.utils.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         'checkpoint',
-        help='checkpoint of the pretraining, calibrated by tools/calibrate_bn.py, such as epoch_100_calibrated.pth',
+        help='checkpoint of the pretraining, calibrated by `us3l calibrate`, such as epoch_100_calibrated.pth',
     )
     parser.add_argument(
         '--datasets',
@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
         '--protocol',
         choices=['fast', 'paper'],
         default='fast',
-        help='as for tools/linear_probe.py (default: %(default)s)',
+        help='as for `us3l probe` (default: %(default)s)',
     )
     parser.add_argument(
         '--config',
@@ -93,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -79,5 +79,5 @@ def test_entries_of_the_config_are_used():
 @pytest.mark.parametrize('kind', ['us3l_mm.LinearProbe', 'us3l_mm.models.SlimmableClassifier'])
 def test_predictions_of_several_widths_are_not_merged(kind):
     cfg = Config(dict(default_scope='mmpretrain', model=dict(type=kind), test_dataloader=dict(dataset={})))
-    with pytest.raises(ValueError, match=f'merges the predictions of one width, {kind} .*tools/export_width.py'):
+    with pytest.raises(ValueError, match=f'merges the predictions of one width, {kind} .*us3l export'):
         set_tta(cfg)

@@ -241,7 +241,6 @@ def test_missing_gpu_and_files_get_a_message(run_tool, folder, capsys, monkeypat
     checkpoint = folder / 'calibrated.pth'
     for args, message in (
         ((PRETRAIN, checkpoint, '--max-latency-ms', 5, '--device', 'cuda'), 'torch finds no GPU here'),
-        (('nothing.py', checkpoint, '--max-macs', '1G'), 'no such file: nothing.py'),
         ((PRETRAIN, 'nothing.pth', '--max-macs', '1G'), 'no such file: nothing.pth'),
     ):
         with pytest.raises(SystemExit):

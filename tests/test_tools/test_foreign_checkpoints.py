@@ -216,7 +216,7 @@ def test_a_file_without_the_backbone_is_an_error_by_every_way(way, run_tool, tmp
 def test_calibration_takes_the_copy_that_is_named(nets, run_tool, tmp_path):
     torch.save(dict(model=under('', nets[0]), model_ema=under('module.', nets[1])), tmp_path / 'two.pth')
     tool = ['calibrate_bn', CONFIG, tmp_path / 'two.pth', '--widths', 0.5, '--num-batches', 1]
-    with pytest.raises(RuntimeError, match="'model.'; 'model_ema.module.'.*--prefix of tools/calibrate_bn.py"):
+    with pytest.raises(RuntimeError, match="'model.'; 'model_ema.module.'.*--prefix of `us3l calibrate`"):
         run_tool(*tool, *CFG_OPTIONS)
     run_tool(*tool, '--prefix', 'model_ema.module.', *CFG_OPTIONS)
     state = read(tmp_path / 'two_calibrated.pth')

@@ -188,7 +188,7 @@ def test_widths_of_switchable_norms_of_parts_and_without_norms_are_told(save, pu
 
 def test_what_is_not_calibrated_is_told_and_what_is_no_checkpoint_refused(save, publish, tmp_path):
     net = KINDS['resnet']()
-    assert 'no width is calibrated: see tools/calibrate_bn.py' in publish(save(net))[1]
+    assert 'no width is calibrated: see `us3l calibrate`' in publish(save(net))[1]
     torch.save(net.state_dict(), tmp_path / 'bare.pth')
     with pytest.raises(SystemExit, match=r"bare.pth has no keys that start with 'backbone.', got \['conv1.weight'"):
         publish(tmp_path / 'bare.pth')

@@ -6,11 +6,26 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from mmengine.fileio import load
 
 from builders import ROOT, load_script
 from us3l_mm.config import read_config
+from us3l_mm.utils.arguments import run_main
 from us3l_mm.version import __version__
+
+TOOLS = load_script('us3l').find_tools()
+# What a command needs beside its config and checkpoint.
+NEEDED = {
+    'choose': ['--max-macs', '1G'],
+    'export': ['--width', '0.5', '--format', 'dense'],
+    'transfer': ['--datasets', 'cifar10'],
+}
+PRETRAINING, PROBE = (f'us3l_mm::digits/{name}_digits.py' for name in ('r18_1xb64-16e', 'r18_1xb128-20e'))
+
+
+def tools_with(argument):
+    return [name for name, path in TOOLS.items() if re.search(rf"\(\s*'{argument}'", path.read_text())]
 
 
 @pytest.fixture
@@ -91,8 +106,46 @@ def test_configs_of_other_names(us3l):
         FileNotFoundError, match=r'us3l_mm::us3l/r50_8xb265.py; did you mean us3l_mm::us3l/r50_8xb256\.py\?$'
     ):
         read_config('us3l_mm::us3l/r50_8xb265.py')
-    with pytest.raises(ModuleNotFoundError, match="no package 'nothing'"):
+    with pytest.raises(FileNotFoundError, match="no config file nothing::.*: no package 'nothing'"):
         read_config('nothing::us3l/r50_8xb256.py')
+
+
+@pytest.mark.parametrize('name', [*tools_with('config'), *tools_with('--config')])
+def test_mistyped_config_ends_in_a_line(us3l, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(state_dict={'backbone.x': torch.ones(1)}), 'a.pth')
+    config = [*(['--config'] if name in tools_with('--config') else []), 'us3l_mm::us3l/r50_8xb265.py']
+    count = 2 if name == 'temporal-consistency' else name in tools_with('checkpoint')
+    message = r'^error: no config file us3l_mm::us3l/r50_8xb265.py; did you mean us3l_mm::us3l/r50_8xb256.py\?$'
+    with pytest.raises(SystemExit, match=message):
+        us3l(name, *config, *['a.pth'] * count, *NEEDED.get(name, []))
+
+
+@pytest.mark.parametrize(
+    ('name', 'config'),
+    [
+        ('analyze-features', [PROBE]),
+        ('analyze-weights', []),
+        ('calibrate', [PRETRAINING]),
+        ('choose', [PRETRAINING]),
+        ('export', [PRETRAINING]),
+        ('play', []),
+        ('probe', [PROBE, '--protocol', 'fast']),
+        ('publish', []),
+        ('transfer', []),
+    ],
+)
+def test_missing_checkpoint_ends_in_a_line(us3l, name, config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        us3l(name, *config[:1], 'no/such.pth', *config[1:], *NEEDED.get(name, []))
+    told = capsys.readouterr().err.splitlines()[-1] if stopped.value.code == 2 else stopped.value.code
+    assert re.fullmatch(r'(us3l \S+: )?error: .*no/such\.pth.*', told)
+
+
+def test_errors_of_the_system_keep_their_traceback():
+    with pytest.raises(FileNotFoundError):
+        run_main(lambda: open('no/such/file'))
 
 
 def test_scripts_of_the_shell_take_the_python_of_the_command(us3l, monkeypatch):

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from us3l_mm.slim import parse_single_width, use_width
-from us3l_mm.utils.arguments import CfgOptions, add_own_data, command_line, count_from, own_data
+from us3l_mm.utils.arguments import CfgOptions, add_own_data, command_line, count_from, own_data, run_main
 
 WHAT = ['cka', 'rank', 'neighbours', 'tsne', 'retrieval', 'cam']
 _PICTURES = 4  # images shown, if none are named
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         'checkpoint',
-        help='checkpoint of the pretraining, calibrated by tools/calibrate_bn.py, such as epoch_100_calibrated.pth',
+        help='checkpoint of the pretraining, calibrated by `us3l calibrate`, such as epoch_100_calibrated.pth',
     )
     parser.add_argument('--widths', type=parse_single_width, nargs='+', help='widths; those of the config if not given')
     parser.add_argument(
@@ -265,4 +265,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

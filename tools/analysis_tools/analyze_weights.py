@@ -10,7 +10,7 @@ import argparse
 import os.path as osp
 from pathlib import Path
 
-from us3l_mm.utils.arguments import command_line, count_from
+from us3l_mm.utils.arguments import command_line, count_from, run_main
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

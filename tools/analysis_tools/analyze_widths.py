@@ -11,7 +11,7 @@ import os.path as osp
 from pathlib import Path
 
 from us3l_mm.slim import parse_single_width
-from us3l_mm.utils.arguments import CfgOptions, add_measuring, check_measuring
+from us3l_mm.utils.arguments import CfgOptions, add_measuring, check_measuring, run_main
 from us3l_mm.utils.files import write_files
 from us3l_mm.visualization.cost_report import cost_figure, cost_table, report_files
 
@@ -52,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from us3l_mm.deploy.budget import parse_amount, read_accuracy, widest_within, within
 from us3l_mm.slim import parse_single_width
-from us3l_mm.utils.arguments import CfgOptions, add_measuring, check_measuring, checked
+from us3l_mm.utils.arguments import CfgOptions, add_measuring, check_measuring, checked, run_main
 from us3l_mm.utils.files import write_files
 from us3l_mm.visualization.cost_report import choice_figure, cost_table, report_files
 
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         help='config of a pretraining, a linear probe, a classifier or a slimmable detector, such as work_dirs/x/x.py',
     )
     parser.add_argument(
-        'checkpoint', help='its checkpoint, calibrated by tools/calibrate_bn.py, such as epoch_100_calibrated.pth'
+        'checkpoint', help='its checkpoint, calibrated by `us3l calibrate`, such as epoch_100_calibrated.pth'
     )
     parser.add_argument(
         '--max-macs',
@@ -115,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -1,7 +1,7 @@
 """Show how much targets and gradients change during trainings by US3L, by width and loss: table, plot and JSON.
 
-python tools/analysis_tools/temporal_consistency.py --runs work_dirs/a work_dirs/b --names MSE InfoNCE
-python tools/analysis_tools/temporal_consistency.py CONFIG CHECKPOINT_A CHECKPOINT_B --widths 1.0 0.5
+us3l temporal-consistency --runs work_dirs/a work_dirs/b --names MSE InfoNCE
+us3l temporal-consistency CONFIG CHECKPOINT_A CHECKPOINT_B --widths 1.0 0.5
 
 Runs are of trainings with us3l_mm.TemporalConsistencyHook, which compares the weights before and after an iteration;
 those of one name are averaged. Two checkpoints of one training are compared with each other. See docs/insight.md.
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from us3l_mm.slim import parse_single_width
-from us3l_mm.utils.arguments import CfgOptions, count_from
+from us3l_mm.utils.arguments import CfgOptions, count_from, run_main
 
 
 def parse_args() -> argparse.Namespace:
@@ -115,7 +115,7 @@ def main() -> None:
     try:
         runs = read_runs(args) if args.runs else compare_checkpoints(args)
         groups = group_runs(runs)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise SystemExit(str(error)) from error
     found = report(runs, shlex.join(['us3l', 'temporal-consistency', *sys.argv[1:]]))
     table = consistency_table(groups)
@@ -125,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_main(main)

@@ -1,6 +1,6 @@
 """Pack a folder of images into one LMDB file, for disks that are slow with many small files.
 
-python tools/dataset_converters/images_to_lmdb.py data/imagenet/train data/imagenet_lmdb
+us3l images-to-lmdb data/imagenet/train data/imagenet_lmdb
 
 Files are stored as they are, under their paths in the folder; images.txt lists them. With --short-side 320, images with
 a longer short side are made smaller and stored as JPEGs, which decode faster: that changes what is trained on. The

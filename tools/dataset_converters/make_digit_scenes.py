@@ -1,6 +1,6 @@
 """Make a small detection data set in COCO format: handwritten digits pasted into photographs.
 
-python tools/dataset_converters/make_digit_scenes.py data/digit_scenes
+us3l make-digit-scenes data/digit_scenes
 
 Digits and photographs come with scikit-learn, so that nothing is downloaded. The two splits share neither digits (those
 of the train and test split of us3l_mm.Digits) nor pixels of photographs (their left and right part).

@@ -37,7 +37,7 @@ def backbone_of_checkpoint(path: str) -> tuple[ConfigDict, dict[str, Any]]:
     told = _meta(path)
     fix = 'give the config of the pretraining by --config'
     if not isinstance(told.get('backbone'), dict):
-        raise ValueError(f'{path} does not tell its backbone, as files of tools/calibrate_bn.py do; {fix}')
+        raise ValueError(f'{path} does not tell its backbone, as files of `us3l calibrate` do; {fix}')
     backbone = ConfigDict(told['backbone'])
     backbone.pop('init_cfg', None)
     for part in find_dicts(backbone):

@@ -38,7 +38,7 @@ def read_config(path: str, cfg_options: dict | None = None, own: OwnData | None 
         the number of classes.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file or package.
         ValueError: See :func:`move_data`, :func:`use_own_data`, :func:`set_classes` and :func:`number_folders`; or if a
             top-level key is misspelt.
     """
@@ -61,7 +61,10 @@ def read_config(path: str, cfg_options: dict | None = None, own: OwnData | None 
 def _find_config(name: str | Path) -> Path:
     """Path of a config; if there is none, raise FileNotFoundError with the one that is most like it."""
     package, shipped, path = str(name).rpartition('::')
-    path = Path(get_installed_path(package), '.mim/configs', path) if shipped else Path(path)
+    try:
+        path = Path(get_installed_path(package), '.mim/configs', path) if shipped else Path(path)
+    except ModuleNotFoundError as error:
+        raise FileNotFoundError(f'no config file {name}: {error}; `us3l configs` lists ours') from None
     if path.is_file():
         return path
     known = _shipped(package, path) if shipped else _nearby(path)

@@ -29,7 +29,7 @@ def set_tta(cfg: Config) -> Config:
     if not detector and hasattr(kind, 'dense'):
         raise ValueError(
             f'test-time augmentation merges the predictions of one width, {cfg.model.type} makes those of several; '
-            'export one of them by tools/export_width.py'
+            'export one of them by `us3l export`'
         )
     if 'tta_model' not in cfg:
         nms = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)

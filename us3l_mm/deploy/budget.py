@@ -54,5 +54,5 @@ def read_accuracy(path: str) -> dict[float, float]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'{path} has no top1 accuracy by width ({type(error).__name__}: {error}); '
-            'give a linear_probe.json of tools/linear_probe.py'
+            'give a linear_probe.json of `us3l probe`'
         ) from error

@@ -53,7 +53,7 @@ def checkpoint_files(out: Path, cfg: Config, model: nn.Module, plain: PlainModel
     cfg = Config(cfg.to_dict())
     if names_scope(cfg.to_dict(), 'us3l_mm'):
         cfg.custom_imports = dict(imports=['us3l_mm.models'], allow_failed_imports=False)
-    title = f'Width {width_label(plain.width)} of {about["config"]}, by tools/export_width.py; weights: {out.name}.pth.'
+    title = f'Width {width_label(plain.width)} of {about["config"]}, by `us3l export`; weights: {out.name}.pth.'
     return {
         out.with_name(f'{out.name}.pth'): lambda path: torch.save(
             {'meta': meta, 'state_dict': model.state_dict()}, path

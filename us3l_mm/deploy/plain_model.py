@@ -209,7 +209,7 @@ def _probed_widths(state: dict[str, Tensor], checkpoint: str) -> list[Width]:
     heads = dict.fromkeys(key.split('.')[1] for key in state if key.startswith('heads.'))
     if not heads:
         raise RuntimeError(
-            f'{checkpoint} has no head of a linear probe: give a checkpoint that tools/linear_probe.py wrote, or this '
+            f'{checkpoint} has no head of a linear probe: give a checkpoint that `us3l probe` wrote, or this '
             'one with the config of its pretraining'
         )
     return [parse_key(key) for key in heads]

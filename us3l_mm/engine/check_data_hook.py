@@ -46,7 +46,7 @@ class CheckDataHook(Hook):
                     print_log(finding.text(), 'current', logging.WARNING)
             wrong = [finding.text() for finding in found if finding.level == 'error']
             if wrong:
-                last = 'tools/check_data.py lists all of it; --no-check trains without a look at the data'
+                last = '`us3l check-data` lists all of it; --no-check trains without a look at the data'
                 errors = ['\n'.join(['the data cannot be used:', *wrong, last])]
         broadcast_object_list(errors)
         if errors[0] is not None:

@@ -1,7 +1,6 @@
 """Command-line options that several tools share."""
 
 import argparse
-import os.path as osp
 import re
 import shlex
 import sys
@@ -49,6 +48,20 @@ def command_line() -> str:
     return ' '.join(
         [program if program.startswith('us3l ') else f'python {shlex.quote(program)}', shlex.join(arguments)]
     )
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Run a tool, which a config, checkpoint or data set that is not there ends by the message alone.
+
+    Raises:
+        SystemExit: With the message of a FileNotFoundError that says what to do.
+    """
+    try:
+        main()
+    except FileNotFoundError as error:
+        if error.errno is not None:  # the system's, which does not say where it comes from
+            raise
+        raise SystemExit(f'error: {error}') from None
 
 
 class CfgOptions(DictAction):
@@ -126,7 +139,5 @@ def check_measuring(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     """Check the options of :func:`add_measuring`, and set the number of threads."""
     if args.device == 'cuda' and not torch.cuda.is_available():
         parser.error('--device cuda, but torch finds no GPU here')
-    if '::' not in args.config and not osp.isfile(args.config):
-        parser.error(f'no such file: {args.config}')
     if args.threads is not None:
         torch.set_num_threads(args.threads)

@@ -186,7 +186,7 @@ def _choose(places: dict, prefix: str | None, name: str, what: str) -> tuple[tup
         raise RuntimeError(
             f'checkpoint {name} has the {what} {len(chosen)} times, under '
             f'{first_few([repr(place[0]) for place in chosen], 5)}. Name one, by `prefix` in the '
-            'init_cfg of the backbone or by --prefix of tools/calibrate_bn.py, which writes it alone'
+            'init_cfg of the backbone or by --prefix of `us3l calibrate`, which writes it alone'
         )
     return chosen[0], [start for start, part in copies if not part and start != chosen[0][0]]
 
