@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,7 +146,7 @@ def test_missing_checkpoint_ends_in_a_line(us3l, name, config, tmp_path, monkeyp
 
 def test_errors_of_the_system_keep_their_traceback():
     with pytest.raises(FileNotFoundError):
-        run_main(lambda: open('no/such/file'))
+        run_main(Path('no/such/file').read_text)
 
 
 def test_scripts_of_the_shell_take_the_python_of_the_command(us3l, monkeypatch):

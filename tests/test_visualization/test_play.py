@@ -227,20 +227,40 @@ def test_tool_prints_the_address_and_refuses_widths_without_statistics(run_tool,
     assert 'widths 1 0.5; Ctrl-C stops\nhttp://127.0.0.1:' in capsys.readouterr().out
 
 
+def browse(server, folder, fragment):
+    """What a browser makes of the page."""
+    options = ['--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={folder}']
+    command = [BROWSER, *options, '--virtual-time-budget=20000', '--dump-dom', f'{server.url}#{fragment}']
+    return subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
+
+
+needs_browser = pytest.mark.skipif(
+    BROWSER is None, reason=f'needs a browser, one of {", ".join(BROWSERS)}: apt-get install chromium'
+)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason=f'needs a browser, one of {", ".join(BROWSERS)}: apt-get install chromium')
+@needs_browser
 def test_browser_shows_what_the_network_answers(server, player, tmp_path):
-    options = [
-        '--headless',
-        '--no-sandbox',
-        '--disable-gpu',
-        f'--user-data-dir={tmp_path}',
-        '--virtual-time-budget=20000',
-    ]
-    command = [BROWSER, *options, '--dump-dom', f'{server.url}#width=0.5&sample=3']
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
+    dom = browse(server, tmp_path, 'width=0.5&sample=3')
     found = player.sample(3, 0.5)
     assert f'<strong id="class">{found["name"]}</strong>' in dom and f'labelled: {found["truth"]}' in dom
     assert 'aria-valuetext="width 0.5"' in dom and ' ms</span>' in dom and '<p id="error" role="alert"></p>' in dom
     for one in found['neighbours']:
         assert f'src="image/labelled/{one["image"]}"' in dom
+
+
+@pytest.mark.slow
+@needs_browser
+def test_browser_says_that_the_server_has_stopped(server, monkeypatch, tmp_path):
+    respond = server.RequestHandlerClass.send_response
+
+    def leave(handler, *args):
+        if '/look' in handler.path:
+            raise ConnectionResetError
+        respond(handler, *args)
+
+    monkeypatch.setattr(server.RequestHandlerClass, 'send_response', leave)
+    dom = browse(server, tmp_path, 'width=0.5&sample=3')
+    assert '<p id="error" role="alert">no answer: us3l play has stopped. Start it again' in dom
+    assert '<strong id="class"></strong>' in dom and '<ul id="neighbours" class="pictures"></ul>' in dom
