@@ -63,8 +63,10 @@ def _find_config(name: str | Path) -> Path:
     package, shipped, path = str(name).rpartition('::')
     try:
         path = Path(get_installed_path(package), '.mim/configs', path) if shipped else Path(path)
-    except ModuleNotFoundError as error:
-        raise FileNotFoundError(f'no config file {name}: {error}; `us3l configs` lists ours') from None
+    except ModuleNotFoundError:
+        raise FileNotFoundError(
+            f'no config file {name}: no package {package!r} is installed; `us3l configs` lists ours'
+        ) from None
     if path.is_file():
         return path
     known = _shipped(package, path) if shipped else _nearby(path)
