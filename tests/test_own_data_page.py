@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from builders import ROOT
+from builders import ROOT, load_script
 
 pytestmark = pytest.mark.slow
 # What is smaller here than on the page.
@@ -65,19 +65,19 @@ def commands():
     for old, new in SMALLER.items():
         assert old in text
         text = text.replace(old, new)
-    return [shlex.split(line) for line in text.splitlines() if line.startswith('python ')]
+    return [shlex.split(line) for line in text.splitlines() if line.startswith('us3l ')]
 
 
 def test_page_leads_from_a_folder_to_onnx_and_to_a_detector(folder, run_tool, capsys):
-    found = commands()
+    found, tools = commands(), load_script('us3l').find_tools()
     assert len(found) == 9
     for words in found:
         moved = [
             re.sub(r'^(photos|labelled|boxes|drawn|check|work_dirs)\b', f'{folder}/\\1', word) for word in words[2:]
         ]
-        if '--work-dir' not in moved and words[1].endswith('test.py'):
+        if '--work-dir' not in moved and words[1] == 'test':
             moved += ['--work-dir', f'{folder}/work_dirs/test']
-        run_tool(words[1].split('/')[-1].removesuffix('.py'), *moved)
+        run_tool(tools[words[1]].stem, *moved)
     told = capsys.readouterr().out
     work = folder / 'work_dirs'
 
