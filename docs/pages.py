@@ -48,7 +48,8 @@ def command_line() -> str:
     parts = [f'| [us3l {name}](#us3l-{name}) | {us3l.summary(path)} |' for name, path in tools.items()] + ['']
     for name, path in tools.items():
         if path.suffix == '.sh':
-            text = '\n'.join(line[2:] for line in path.read_text().splitlines()[1:] if line.startswith('# '))
+            lines = [line[2:] for line in path.read_text().splitlines()[1:] if line.startswith('# ')]
+            text = '\n'.join(line for line in lines if not line.startswith('shellcheck '))
         else:
             parser = parser_of(path)
             parser.prog = f'us3l {name}'
