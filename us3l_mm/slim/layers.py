@@ -44,7 +44,7 @@ class SlimmableLayer(nn.Module):
         if self.shared is None:
             return prefix(weight, sizes), None if bias is None else prefix(bias, sizes)
         dtype = _product_dtype(weight) if self.lowered else weight.dtype  # autocast caches only the casts of leaves
-        weight, bias = self.shared(self, (weight, bias), sizes, dtype)
+        weight, bias = self.shared.of(self, (weight, bias), sizes, dtype)
         return weight, bias
 
     def dense(self, in_channels: int, with_statistics: bool = True) -> nn.Module:

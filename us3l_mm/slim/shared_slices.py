@@ -31,10 +31,10 @@ class SharedSlices:
         self._slices: dict[Hashable, tuple[Any, ...]] = {}
         self._blocks = GradientBlocks()
 
-    def __call__(
-        self, owner: Hashable, wholes: Sequence[Any], sizes: tuple[int, ...], dtype: torch.dtype
-    ) -> tuple[Any, ...]:
+    def of(self, owner: Hashable, wholes: Sequence[Any], sizes: tuple[int, ...], dtype: torch.dtype) -> tuple[Any, ...]:
         """Slice the parameters of a layer, at the first call with the same arguments.
+
+        A method of its own, because PyTorch 2.6 compiles anew for each object that is called.
 
         Args:
             owner (Hashable): The layer.
