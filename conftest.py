@@ -44,7 +44,9 @@ def _forget_instances():
 
 
 def pytest_collection_modifyitems(items):
-    """Skip tests that need a GPU where there is none."""
+    """Skip tests that need a GPU where there is none; files with slow tests first, so that none is waited for."""
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in slow)
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker('gpu'):
