@@ -20,7 +20,8 @@ THREADS ?= 1
 WORKERS ?= 2
 COV_MIN := 95
 PYTEST = OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) OPENBLAS_NUM_THREADS=$(THREADS) MPLBACKEND=Agg \
-    "$(VENV)/bin/python" -m pytest $(TESTS) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+    "$(VENV)/bin/python" -m pytest $(TESTS) -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+    $(PYTEST_ARGS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

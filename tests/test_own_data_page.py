@@ -20,6 +20,8 @@ SMALLER = {
     '--image-size 64': '--image-size 32',
     '--epochs 100 --batch-size 64': '--epochs 4 --batch-size 8',
     'photos/epoch_100': 'photos/epoch_4',
+    '--work-dir work_dirs/photos_probe': '--epochs 4 --work-dir work_dirs/photos_probe',
+    'photos_probe/epoch_100': 'photos_probe/epoch_4',
     '--epochs 24': '--epochs 2',
     'epoch_24': 'epoch_2',
     '100M': '20M',

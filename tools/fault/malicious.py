@@ -27,6 +27,7 @@ from mmengine.utils import ProgressBar
 from us3l_mm.utils.tables import markdown_table
 
 sys.path.insert(0, str(Path(__file__).parent))  # for when it is not run as a script
+from common import lighten
 from hostile_files import CHECKPOINTS, PICKLES, TEXTS, YAML, load_unsafely, write_file
 from ways_in import DATA_WAYS, WAYS, YAML_WAYS, prepare
 
@@ -134,6 +135,7 @@ def main() -> None:
     import us3l_mm.evaluation.detector_widths
     import us3l_mm.visualization.cost_report  # noqa: F401
 
+    lighten()
     torch.set_num_threads(1)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix='malicious-') as temporary:
