@@ -1,13 +1,11 @@
 """Width as a scope."""
 
 import copy
-from collections import Counter
 
 import pytest
 import torch
 from mmpretrain.models.utils import LayerNorm2d
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from us3l_mm.slim import (
     SlimmableBatchNorm2d,
@@ -61,57 +59,6 @@ def test_shared_weights_change_neither_outputs_nor_gradients(width):
     for plain, shared in zip(*found):
         for a, b in zip(plain, shared):
             torch.testing.assert_close(b, a, rtol=1e-12, atol=1e-12)
-
-
-class Operations(TorchDispatchMode):
-    """Counts the operations that compute or copy; views cost nothing."""
-
-    def __init__(self):
-        super().__init__()
-        self.counts = Counter()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.counts[str(function.overloadpacket)] += not function.is_view
-        return function(*args, **(kwargs or {}))
-
-
-def operations(net, views, autocast):
-    """What forward and backward passes of so many views take together."""
-    with Operations() as found:
-        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
-            loss = sum(net(torch.ones(2, 3, 8, 8)).float().mean() for _ in range(views))
-        loss.backward()
-    return found.counts
-
-
-@pytest.mark.parametrize('autocast', [False, True])
-@pytest.mark.parametrize('width', [1.0, 0.5])
-def test_more_views_cost_what_they_cost_a_plain_network(width, autocast):
-    """All that slicing adds, copies and casts among it, is once for all views, and nothing at full width."""
-    if autocast and not hasattr(torch, 'get_autocast_dtype'):
-        pytest.skip('casts are shared from PyTorch 2.4 on')
-
-    def build(conv, norm, linear, a, b):
-        return nn.Sequential(
-            conv(3, a, 3), norm(a), conv(a, a, 3, groups=a // 4), norm(a), conv(a, b, 3), nn.Flatten(), linear(4 * b, 8)
-        )
-
-    def plain_norm(channels):
-        return nn.BatchNorm2d(channels, track_running_stats=False)
-
-    net = build(SlimmableConv2d, SlimmableBatchNorm2d, SlimmableLinear, 16, 32)
-    plain = build(nn.Conv2d, plain_norm, nn.Linear, int(16 * width), int(32 * width))
-    layers = [layer for layer in net if isinstance(layer, SlimmableLayer)]
-    own, floor = [], []
-    for views in (1, 2, 3):
-        with switch_layers(layers, [width] * len(layers), share=True):
-            own.append(operations(net, views, autocast))
-        floor.append(operations(plain, views, autocast))
-        for model in (net, plain):
-            model.zero_grad()
-    assert own[2] - own[1] == floor[2] - floor[1]
-    added = own[0] - floor[0]
-    assert own[1] - floor[1] == added and (width == 1.0) == (not added)
 
 
 def test_weights_are_sliced_once_in_a_block_that_shares_and_anew_in_the_next():

@@ -158,7 +158,7 @@ def test_second_derivatives_are_refused():
 
 
 class Operations(TorchDispatchMode):
-    """Counts the operations that compute or copy."""
+    """Counts the operations that compute or copy; views cost nothing."""
 
     def __init__(self):
         super().__init__()
@@ -167,6 +167,45 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.counts[str(function.overloadpacket)] += not function.is_view
         return function(*args, **(kwargs or {}))
+
+
+def operations(net, views, autocast, images):
+    """What forward and backward passes of so many views take together."""
+    with Operations() as found:
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+            loss = sum(net(images).float().mean() for _ in range(views))
+        loss.backward()
+    return found.counts
+
+
+@pytest.mark.parametrize('autocast', [False, True])
+@pytest.mark.parametrize('width', [1.0, 0.5])
+def test_more_views_cost_what_they_cost_a_plain_network(width, autocast):
+    """All that slicing adds, copies and casts among it, is once for all views, and nothing at full width."""
+    if autocast and not hasattr(torch, 'get_autocast_dtype'):
+        pytest.skip('casts are shared from PyTorch 2.4 on')
+
+    def build(conv, norm, linear, a, b):
+        return nn.Sequential(
+            conv(3, a, 3), norm(a), conv(a, a, 3, groups=a // 4), norm(a), conv(a, b, 3), nn.Flatten(), linear(4 * b, 8)
+        )
+
+    def plain_norm(channels):
+        return nn.BatchNorm2d(channels, track_running_stats=False)
+
+    net = build(SlimmableConv2d, SlimmableBatchNorm2d, SlimmableLinear, 16, 32)
+    plain = build(nn.Conv2d, plain_norm, nn.Linear, int(16 * width), int(32 * width))
+    layers = [layer for layer in net if isinstance(layer, SlimmableLayer)]
+    own, floor, images = [], [], torch.ones(2, 3, 8, 8)
+    for views in (1, 2, 3):
+        with switch_layers(layers, [width] * len(layers), share=True):
+            own.append(operations(net, views, autocast, images))
+        floor.append(operations(plain, views, autocast, images))
+        for model in (net, plain):
+            model.zero_grad()
+    assert own[2] - own[1] == floor[2] - floor[1]
+    added = own[0] - floor[0]
+    assert own[1] - floor[1] == added and (width == 1.0) == (not added)
 
 
 @pytest.mark.skipif(not hasattr(torch, 'get_autocast_dtype'), reason='casts are shared from PyTorch 2.4 on')
@@ -184,10 +223,7 @@ def test_slicing_costs_a_block_and_a_copy_a_layer(count):
     layers = [layer for layer in net.modules() if isinstance(layer, SlimmableLayer)]
     found = []
     for model in (net, plain):
-        with switch_layers(layers, [0.5] * len(layers), share=True), Operations() as operations:
-            with torch.autocast('cpu', torch.bfloat16):
-                loss = model(torch.ones(2, 8, 4, 4)).float().sum()
-            loss.backward()
-        found.append(operations.counts)
+        with switch_layers(layers, [0.5] * len(layers), share=True):
+            found.append(operations(model, 1, True, torch.ones(2, 8, 4, 4)))
     assert sum(found[0].values()) == sum(found[1].values()) + 1 + count
     assert (found[0] - found[1])['aten.zeros'] == 1
