@@ -1,5 +1,6 @@
 """Gradients of slices that a scope shares, against those of plain indexing."""
 
+import copy
 import gc
 import weakref
 from collections import Counter
@@ -10,6 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from us3l_mm.slim import SlimmableBatchNorm2d, SlimmableConv2d, SlimmableLayer, SlimmableLinear, switch_layers
+from us3l_mm.slim.gradient_blocks import GradientBlocks
 
 
 def make_net():
@@ -85,8 +87,8 @@ def test_gradients_stay_as_they_are_when_others_are_made():
             kept.append(torch.autograd.grad(loss, net.parameters(), retain_graph=True))
     copies = [g.clone() for g in kept[0]]
     gradients(net, True, once)
-    for first, second, copy in zip(*kept, copies, strict=True):
-        assert torch.equal(first, copy) and torch.equal(second, copy) and first.data_ptr() != second.data_ptr()
+    for first, second, same in zip(*kept, copies, strict=True):
+        assert torch.equal(first, same) and torch.equal(second, same) and first.data_ptr() != second.data_ptr()
 
 
 @pytest.mark.parametrize('frozen', ['0.weight', '1.bias', '2.weight', '2.bias', '5.weight'])
@@ -96,6 +98,10 @@ def test_frozen_parameters_have_no_gradient_and_the_others_theirs(frozen):
     expected, got = gradients(net, False, once), gradients(net, True, once)
     names = [name for name, _ in net.named_parameters()]
     assert [name for name, gradient in zip(names, got) if gradient is None] == [frozen]
+    part, _, kind = frozen.rpartition('.')
+    with switch_layers(layers_of(net), [0.5] * 5, share=True):
+        slices = dict(zip(('weight', 'bias'), net.get_submodule(part).sliced(4, 2)))
+    assert not slices[kind].requires_grad
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -146,6 +152,35 @@ def test_slices_are_gone_at_the_end_of_their_scope():
         assert all(each() is None for each in kept)
     finally:
         gc.enable()
+
+
+def test_parameters_that_are_whole_may_be_replaced_in_a_scope():
+    conv, x = SlimmableConv2d(4, 16, 1), torch.ones(1, 4, 2, 2)
+    with switch_layers([conv], [1.0], share=True):
+        conv(x)
+        zeros = {name: torch.zeros_like(parameter) for name, parameter in conv.named_parameters()}
+        assert not torch.func.functional_call(conv, zeros, (x,)).any()
+
+
+def test_copies_of_a_layer_in_a_scope_share_nothing():
+    conv = SlimmableConv2d(4, 16, 1)
+    with switch_layers([conv], [0.5], share=True):
+        conv(torch.ones(1, 4, 2, 2))
+        other = copy.deepcopy(conv)
+        assert other.shared is None and torch.equal(other.weight, conv.weight)
+
+
+def test_blocks_are_let_go_of_when_all_their_places_are_taken():
+    blocks, whole = GradientBlocks(), torch.ones(3, 5)
+    places = [blocks.claim(whole) for _ in range(2)]
+    first, second = map(blocks.zeros, places)
+    block = weakref.ref(first._base)
+    assert first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr() and not first.any()
+    assert not torch.equal(first.fill_(1), second) and not blocks.zeros(places[0]).any()  # another pass: its own
+    late = blocks.zeros(blocks.claim(whole))
+    assert late.untyped_storage().data_ptr() != first.untyped_storage().data_ptr()
+    del first, second
+    assert block() is None
 
 
 def test_second_derivatives_are_refused():

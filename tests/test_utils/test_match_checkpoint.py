@@ -135,7 +135,7 @@ def test_copies_that_nothing_tells_apart_must_be_named():
         "'model.'",
         "'model_ema.module.'",
         '`prefix` in the init_cfg',
-        '--prefix of tools',
+        '--prefix of `us3l calibrate`',
     ):
         assert part in str(raised.value)
     for name in ('model_ema.module.', 'model_ema.module', 'module'):  # whole, without its dot, its end

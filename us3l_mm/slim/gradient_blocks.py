@@ -11,12 +11,17 @@ _Place = tuple[_Block, int, tuple[int, ...], tuple[int, ...]]  # block of a grad
 
 
 class GradientBlocks:
-    """Blocks of zeros with places for gradients, so that a few operations fill all of them with zeros."""
+    """Blocks of zeros with places for gradients, so that a few operations fill all of them with zeros.
+
+    A block is let go of once all of its places are taken.
+    """
 
     def __init__(self) -> None:
         self._counts: dict[tuple[torch.dtype, torch.device], int] = {}  # number of the block that is filled
         self._sizes: dict[_Block, int] = {}
+        self._left: dict[_Block, int] = {}  # places that are not taken yet
         self._blocks: dict[_Block, Tensor] = {}
+        self._made: set[_Block] = set()
         self._taken: set[tuple[_Block, int]] = set()
 
     def claim(self, whole: Tensor) -> _Place:
@@ -32,15 +37,22 @@ class GradientBlocks:
             start = 0
         block = (*kind, number)
         self._sizes[block] = start + size
+        self._left[block] = self._left.get(block, 0) + 1
         return block, start, shape, stride
 
     def zeros(self, place: _Place) -> Tensor:
         """Zeros at a place: in its block, unless that was made before the claim or the place is taken already."""
         key, start, shape, stride = place
-        if key not in self._blocks:
+        again = (key, start) in self._taken  # by another backward pass of the same graph
+        if key not in self._made:
+            self._made.add(key)
             self._blocks[key] = torch.zeros(self._sizes[key], dtype=key[0], device=key[1])
-        block = self._blocks[key]
-        if (key, start) in self._taken or start >= len(block):  # another backward pass, or a repeated forward pass
+        block = self._blocks.get(key)
+        if not again:
+            self._taken.add((key, start))
+            self._left[key] -= 1
+            if not self._left[key]:
+                self._blocks.pop(key, None)
+        if again or block is None or start >= len(block):
             return torch.empty_strided(shape, stride, dtype=key[0], device=key[1]).zero_()
-        self._taken.add((key, start))
         return block.as_strided(shape, stride, start)

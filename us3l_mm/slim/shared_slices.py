@@ -42,18 +42,23 @@ class SharedSlices:
             sizes (tuple[int, ...]): Entries along the first axes; axes that a parameter lacks do not count.
             dtype (torch.dtype): Type of the slices. What is not cut off stays as it is: autocast caches its casts.
         """
+        cut = [i for i, whole in enumerate(wholes) if whole is not None and _is_cut(whole, sizes)]
+        if not cut:
+            return tuple(wholes)
         key = owner, sizes, dtype, torch.is_grad_enabled()
         if key not in self._slices:
-            parts = list(wholes)
-            cut = [i for i, whole in enumerate(wholes) if whole is not None and _is_cut(whole, sizes)]
-            if _is_compiling():  # the compiler fuses these by itself, and cannot trace the function
-                made = tuple(prefix(wholes[i], sizes).to(dtype) for i in cut)
+            if _is_compiling() or not torch.is_grad_enabled():  # a compiler fuses these, and cannot trace the function
+                self._slices[key] = tuple(prefix(wholes[i], sizes).to(dtype) for i in cut)
             else:
-                made = _Slice.apply(self._blocks, sizes, dtype, *[wholes[i] for i in cut]) if cut else ()
-            for i, part in zip(cut, made):
-                parts[i] = part
-            self._slices[key] = tuple(parts)
-        return self._slices[key]
+                self._slices[key] = _Slice.apply(self._blocks, sizes, dtype, *[wholes[i] for i in cut])
+        parts = list(wholes)  # those that are whole anew, for they may have been replaced
+        for i, part in zip(cut, self._slices[key]):
+            parts[i] = part
+        return tuple(parts)
+
+    def __reduce__(self) -> tuple:
+        """Copy and pickle as None: slices are of these very parameters."""
+        return type(None), ()
 
 
 class _Slice(torch.autograd.Function):
@@ -62,10 +67,13 @@ class _Slice(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, blocks: GradientBlocks, sizes: tuple[int, ...], dtype: torch.dtype, *wholes: Tensor):
         ctx.set_materialize_grads(False)
-        ctx.blocks, ctx.sizes, ctx.places = blocks, sizes, [blocks.claim(whole) for whole in wholes]
+        ctx.blocks, ctx.sizes = blocks, sizes
+        ctx.places = [blocks.claim(whole) if whole.requires_grad else None for whole in wholes]
         parts = [prefix(whole.detach(), sizes) for whole in wholes]
         # A convolution would copy weights with gaps at each call.
-        return tuple([p.to(dtype, copy=p.shape[1:] != whole.shape[1:]) for p, whole in zip(parts, wholes)])
+        parts = [p.to(dtype, copy=p.shape[1:] != whole.shape[1:]) for p, whole in zip(parts, wholes)]
+        ctx.mark_non_differentiable(*[part for part, place in zip(parts, ctx.places) if place is None])
+        return tuple(parts)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None):
@@ -73,8 +81,8 @@ class _Slice(torch.autograd.Function):
             raise RuntimeError('slices that are shared have no second derivative: switch_layers(..., share=False)')
         wholes: list[Tensor | None] = []
         parts, given = [], []
-        for place, gradient, wanted in zip(ctx.places, gradients, ctx.needs_input_grad[3:]):
-            if gradient is None or not wanted:
+        for place, gradient in zip(ctx.places, gradients):
+            if gradient is None or place is None:
                 wholes.append(None)
                 continue
             whole = ctx.blocks.zeros(place)

@@ -59,7 +59,7 @@ def run_main(main: Callable[[], None]) -> None:
     try:
         main()
     except FileNotFoundError as error:
-        if error.errno is not None:  # the system's, which does not say where it comes from
+        if error.errno is not None or '\n' in str(error):  # the system's, here or in a worker of a data loader
             raise
         raise SystemExit(f'error: {error}') from None
 
