@@ -229,3 +229,18 @@ def augment(images, generator, transforms):
     """Draw for all images and apply a list of transforms of ``BatchedViewsPreprocessor``."""
     step = augmentation(transforms)
     return step.apply(images, step.draw(len(images), images.shape[2:], generator).float())
+
+
+class ScalingOptimWrapper(OptimWrapper):
+    """Loss scaling as mmengine's AmpOptimWrapper has it, but on a CPU."""
+
+    def __init__(self, optimizer):
+        super().__init__(optimizer)
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=1024.0, growth_interval=2)
+
+    def backward(self, loss):
+        self.loss_scaler.scale(loss).backward()
+
+    def step(self):
+        self.loss_scaler.step(self.optimizer)
+        self.loss_scaler.update()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.fileio import load
+from torch.utils.data import DataLoader
 
 from builders import ROOT, load_script
 from us3l_mm.config import read_config
@@ -147,6 +148,12 @@ def test_missing_checkpoint_ends_in_a_line(us3l, name, config, tmp_path, monkeyp
 def test_errors_of_the_system_keep_their_traceback():
     with pytest.raises(FileNotFoundError):
         run_main(Path('no/such/file').read_text)
+
+
+def test_errors_of_a_data_loader_s_worker_keep_their_traceback():
+    loader = DataLoader([Path('no/such/file')], collate_fn=lambda paths: paths[0].read_text(), num_workers=1)
+    with pytest.raises(FileNotFoundError, match='worker process'):
+        run_main(lambda: next(iter(loader)))
 
 
 def test_scripts_of_the_shell_take_the_python_of_the_command(us3l, monkeypatch):

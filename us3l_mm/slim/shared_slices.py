@@ -47,7 +47,8 @@ class SharedSlices:
             return tuple(wholes)
         key = owner, sizes, dtype, torch.is_grad_enabled()
         if key not in self._slices:
-            if _is_compiling() or not torch.is_grad_enabled():  # a compiler fuses these, and cannot trace the function
+            # Without gradients no block is filled; a compiler fuses these by itself, and cannot trace the function.
+            if _is_compiling() or not torch.is_grad_enabled():
                 self._slices[key] = tuple(prefix(wholes[i], sizes).to(dtype) for i in cut)
             else:
                 self._slices[key] = _Slice.apply(self._blocks, sizes, dtype, *[wholes[i] for i in cut])

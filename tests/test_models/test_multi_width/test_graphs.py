@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapper
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from builders import ABLATIONS, make_optimizer, make_us3l, make_views
+from builders import ABLATIONS, ScalingOptimWrapper, make_optimizer, make_us3l, make_views
 from recorded_graph import record
 from us3l_mm.models import SlimmableClassifier
 from us3l_mm.models.multi_width.training import obstacles
@@ -182,25 +182,10 @@ def test_what_hooks_change_is_followed(change, set_time):
     assert_equal(*models, *logs)
 
 
-class Scaling(OptimWrapper):
-    """A loss scale, as float16 has it, on a CPU."""
-
-    def __init__(self, optimizer):
-        super().__init__(optimizer)
-        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=1024.0, growth_interval=2)
-
-    def backward(self, loss):
-        self.loss_scaler.scale(loss).backward()
-
-    def step(self):
-        self.loss_scaler.step(self.optimizer)
-        self.loss_scaler.update()
-
-
 @pytest.mark.skipif(not hasattr(torch.amp, 'GradScaler'), reason='needs a loss scale on a CPU, of PyTorch 2.3')
 def test_one_model_trained_by_several_wrappers(set_time):
     """Clipped, then with a loss scale that grows, then with neither, each in graphs of its own."""
-    wrappers = [lambda sgd: OptimWrapper(sgd, clip_grad=dict(max_norm=0.1)), Scaling, OptimWrapper]
+    wrappers = [lambda sgd: OptimWrapper(sgd, clip_grad=dict(max_norm=0.1)), ScalingOptimWrapper, OptimWrapper]
     models = [make_us3l(ABLATIONS[17], sampler=dict(widths=(1.0, 0.5), dynamic=False)) for _ in range(2)]
     models[1].graphs = Captured(models[1], record)
     for wrapper in wrappers:

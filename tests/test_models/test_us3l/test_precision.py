@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 
-from builders import ABLATIONS, make_optimizer, make_us3l, make_views
+from builders import ABLATIONS, ScalingOptimWrapper, make_optimizer, make_us3l, make_views
 
 pytestmark = pytest.mark.usefixtures('mmpretrain_scope')
 
@@ -48,21 +48,6 @@ def test_bfloat16_autocast_stays_close_to_float32(number, set_time):
         # bfloat16 keeps 8 bits: errors of some percent of a cosine.
         assert logs[1][name].isfinite()
         assert logs[1][name].item() == pytest.approx(logs[0][name].item(), abs=0.06), name
-
-
-class ScalingOptimWrapper(OptimWrapper):
-    """Loss scaling as mmengine's AmpOptimWrapper has it, but on a CPU."""
-
-    def __init__(self, optimizer):
-        super().__init__(optimizer)
-        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=1024.0)
-
-    def backward(self, loss):
-        self.loss_scaler.scale(loss).backward()
-
-    def step(self):
-        self.loss_scaler.step(self.optimizer)
-        self.loss_scaler.update()
 
 
 @pytest.mark.skipif(not hasattr(torch.amp, 'GradScaler'), reason='needs a loss scale on a CPU, of PyTorch 2.3')
